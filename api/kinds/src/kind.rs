@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use objects::FieldErrors;
 use objects::k8s::jiff::Timestamp;
+use objects::{FieldErrors, GroupKind, GroupResource, GroupVersion, GroupVersionKind};
 use serde_json::Value;
+
+use crate::names;
 
 /// Whether objects live in a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +44,8 @@ pub struct Names {
 pub struct Subresource {
     /// `status`, `scale`, `log`, …
     pub name: String,
-    /// Group, version, kind of its bodies when they differ from the parent's.
+    /// Group, version, kind of its bodies when they differ from the parent's. Group and version
+    /// are both empty when they are the parent's, as discovery then leaves them out.
     pub kind: Option<(String, String, String)>,
     /// Verbs, in discovery's order.
     pub verbs: Vec<String>,
@@ -122,6 +125,81 @@ pub trait Behaviour: Send + Sync {
     fn delete_grace_secs(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {
         None
     }
+    /// How `metadata.name` is spelled: what is wrong with a name (`prefix`: of a `generateName`),
+    /// one text each. The caller reports them at `metadata.name`.
+    fn name_faults(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::subdomain_faults(name, prefix)
+    }
+    /// The fields that a write through a subresource (empty: the main resource) cannot own,
+    /// because [`Behaviour::prepare_update`] puts them back; server-side apply takes them out of
+    /// the applied set. Dotted paths.
+    fn reset_fields(&self, _subresource: &str) -> &'static [&'static str] {
+        &[]
+    }
+    /// Where the `scale` subresource reads and writes; `None` for kinds without one.
+    fn scale(&self) -> Option<ScalePaths> {
+        None
+    }
+    /// Whether a PUT of an absent object creates it.
+    fn creates_on_update(&self) -> bool {
+        false
+    }
+    /// Whether a PUT without a resourceVersion is taken, last writer winning.
+    fn unconditional_update(&self) -> bool {
+        true
+    }
+}
+
+/// Where a kind keeps what `autoscaling/v1.Scale` shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScalePaths {
+    /// Path of the wanted number of replicas, such as `["spec", "replicas"]`.
+    pub spec_replicas: Vec<String>,
+    /// Path of the number of replicas there are.
+    pub status_replicas: Vec<String>,
+    /// Where the selector of the counted objects is.
+    pub selector: ScaleSelector,
+}
+
+/// Where a scale's selector is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScaleSelector {
+    /// A `LabelSelector` at this path.
+    LabelSelector(Vec<String>),
+    /// A map of labels at this path.
+    Labels(Vec<String>),
+    /// A selector written as a string at this path (CustomResourceDefinitions).
+    Text(Vec<String>),
+    /// There is none.
+    None,
+}
+
+/// The type and resource under which objects are stored, shared by all versions of a kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Storage {
+    /// API group, empty for core.
+    pub group: String,
+    /// Version whose form is stored.
+    pub version: String,
+    /// Kind in that version.
+    pub kind: String,
+    /// Plural resource name, which is the key's second part.
+    pub plural: String,
+}
+
+/// Pure conversions between a served version and the stored one. Both set `apiVersion`.
+#[derive(Clone, Copy)]
+pub struct Conversion {
+    /// From this entry's version to the stored form.
+    pub to_storage: fn(&mut Value),
+    /// From the stored form to this entry's version.
+    pub from_storage: fn(&mut Value),
+}
+
+impl std::fmt::Debug for Conversion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Conversion")
+    }
 }
 
 /// One registry entry.
@@ -138,4 +216,82 @@ pub struct Kind {
     pub columns: Vec<Column>,
     /// Behaviour.
     pub behaviour: Arc<dyn Behaviour>,
+    /// Name of the type in the schema table, such as `io.k8s.api.core.v1.Pod`; empty for a custom
+    /// resource, whose schema is in its definition.
+    pub schema: String,
+    /// The form and place of storage; `None` for a kind that is never stored (reviews, bindings).
+    pub storage: Option<Storage>,
+    /// `storageVersionHash` of legacy discovery; empty when none is published.
+    pub storage_version_hash: String,
+    /// Conversion to and from the stored form; `None` when the versions are the same, or, for a
+    /// custom resource, when only `apiVersion` differs.
+    pub conversion: Option<Conversion>,
+    /// Name of the CustomResourceDefinition that brought this entry in.
+    pub definition: Option<String>,
+}
+
+impl Kind {
+    /// Group, version and kind.
+    pub fn gvk(&self) -> GroupVersionKind {
+        GroupVersionKind::new(&self.names.group, &self.names.version, &self.names.kind)
+    }
+
+    /// Group and kind, as validation failures name an object's type.
+    pub fn group_kind(&self) -> GroupKind {
+        GroupKind { group: self.names.group.clone(), kind: self.names.kind.clone() }
+    }
+
+    /// Group and plural name, as most failures name an object's type.
+    pub fn group_resource(&self) -> GroupResource {
+        GroupResource::new(&self.names.group, &self.names.plural)
+    }
+
+    /// The `apiVersion` of this entry's objects.
+    pub fn api_version(&self) -> String {
+        GroupVersion::new(&self.names.group, &self.names.version).to_string()
+    }
+
+    /// Whether the main resource has a verb.
+    pub fn serves(&self, verb: &str) -> bool {
+        self.verbs.iter().any(|item| item == verb)
+    }
+
+    /// A subresource by name.
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|item| item.name == name)
+    }
+
+    /// Whether objects live in a namespace.
+    pub fn namespaced(&self) -> bool {
+        self.scope == Scope::Namespaced
+    }
+
+    /// Turns an object of this version into its stored form.
+    pub fn to_storage(&self, object: &mut Value) {
+        match (self.conversion, &self.storage) {
+            (Some(conversion), _) => (conversion.to_storage)(object),
+            (None, Some(storage)) if storage.version != self.names.version => {
+                let version = GroupVersion::new(&storage.group, &storage.version).to_string();
+                object["apiVersion"] = Value::String(version);
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Turns a stored object into this version's form.
+    pub fn from_storage(&self, object: &mut Value) {
+        match (self.conversion, &self.storage) {
+            (Some(conversion), _) => (conversion.from_storage)(object),
+            (None, Some(storage)) if storage.version != self.names.version => {
+                object["apiVersion"] = Value::String(self.api_version());
+            }
+            (None, _) => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kind").field("names", &self.names).finish_non_exhaustive()
+    }
 }

@@ -5,6 +5,20 @@
 //! PURE: no I/O, no clock, no randomness, no async. What a function needs of the world (time, a
 //! fresh uid) it is given.
 
+mod builtin;
+mod columns;
 pub mod kind;
+pub mod names;
+mod plain;
+pub mod registry;
 
-pub use kind::{Behaviour, Cell, Column, Kind, Names, Scope, Subresource, WriteContext};
+pub use builtin::builtin;
+pub use kind::{
+    Behaviour, Cell, Column, Conversion, Kind, Names, ScalePaths, ScaleSelector, Scope, Storage,
+    Subresource, WriteContext,
+};
+pub use plain::Plain;
+pub use registry::{Group, Registry, Version};
+
+#[cfg(test)]
+mod tests;

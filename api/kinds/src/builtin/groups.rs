@@ -1,0 +1,311 @@
+//! Rows of the named groups, in discovery order.
+
+use super::row::{GPU, Row, SCALE, STATUS, sub};
+use crate::columns;
+
+/// Every named group, in discovery order, and its rows.
+pub(crate) static GROUPS: &[(&str, &[Row])] = &[
+    ("apiregistration.k8s.io", APIREGISTRATION),
+    ("apps", APPS),
+    ("events.k8s.io", EVENTS),
+    ("authentication.k8s.io", AUTHENTICATION),
+    ("authorization.k8s.io", AUTHORIZATION),
+    ("autoscaling", AUTOSCALING),
+    ("batch", BATCH),
+    ("certificates.k8s.io", CERTIFICATES),
+    ("networking.k8s.io", NETWORKING),
+    ("policy", POLICY),
+    ("rbac.authorization.k8s.io", RBAC),
+    ("storage.k8s.io", STORAGE),
+    ("admissionregistration.k8s.io", ADMISSIONREGISTRATION),
+    ("apiextensions.k8s.io", APIEXTENSIONS),
+    ("scheduling.k8s.io", SCHEDULING),
+    ("coordination.k8s.io", COORDINATION),
+    ("node.k8s.io", NODE),
+    ("discovery.k8s.io", DISCOVERY),
+    ("resource.k8s.io", RESOURCE),
+    ("flowcontrol.apiserver.k8s.io", FLOWCONTROL),
+];
+
+static APIREGISTRATION: &[Row] = &[Row::new("v1", "APIService", "apiservices", "apiservice")
+    .cluster()
+    .categories(&["api-extensions"])
+    .subresources(&[STATUS])
+    .columns(columns::APISERVICES)];
+
+static APPS: &[Row] = &[
+    Row::new("v1", "ControllerRevision", "controllerrevisions", "controllerrevision")
+        .columns(columns::CONTROLLERREVISIONS),
+    Row::new("v1", "DaemonSet", "daemonsets", "daemonset")
+        .short(&["ds"])
+        .categories(&["all"])
+        .subresources(&[STATUS])
+        .columns(columns::DAEMONSETS),
+    Row::new("v1", "Deployment", "deployments", "deployment")
+        .short(&["deploy"])
+        .categories(&["all"])
+        .subresources(&[SCALE, STATUS])
+        .columns(columns::DEPLOYMENTS),
+    Row::new("v1", "ReplicaSet", "replicasets", "replicaset")
+        .short(&["rs"])
+        .categories(&["all"])
+        .subresources(&[SCALE, STATUS])
+        .columns(columns::REPLICASETS),
+    Row::new("v1", "StatefulSet", "statefulsets", "statefulset")
+        .short(&["sts"])
+        .categories(&["all"])
+        .subresources(&[SCALE, STATUS])
+        .columns(columns::STATEFULSETS),
+];
+
+static EVENTS: &[Row] =
+    &[Row::new("v1", "Event", "events", "event").short(&["ev"]).columns(columns::EVENTS)];
+
+static AUTHENTICATION: &[Row] = &[
+    Row::new("v1", "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview")
+        .cluster()
+        .verbs(&["create"]),
+    Row::new("v1", "TokenReview", "tokenreviews", "tokenreview").cluster().verbs(&["create"]),
+];
+
+static AUTHORIZATION: &[Row] = &[
+    Row::new(
+        "v1",
+        "LocalSubjectAccessReview",
+        "localsubjectaccessreviews",
+        "localsubjectaccessreview",
+    )
+    .verbs(&["create"]),
+    Row::new(
+        "v1",
+        "SelfSubjectAccessReview",
+        "selfsubjectaccessreviews",
+        "selfsubjectaccessreview",
+    )
+    .cluster()
+    .verbs(&["create"]),
+    Row::new("v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews", "selfsubjectrulesreview")
+        .cluster()
+        .verbs(&["create"]),
+    Row::new("v1", "SubjectAccessReview", "subjectaccessreviews", "subjectaccessreview")
+        .cluster()
+        .verbs(&["create"]),
+];
+
+static AUTOSCALING: &[Row] = &[
+    Row::new(
+        "v2",
+        "HorizontalPodAutoscaler",
+        "horizontalpodautoscalers",
+        "horizontalpodautoscaler",
+    )
+    .short(&["hpa"])
+    .categories(&["all"])
+    .subresources(&[STATUS])
+    .columns(columns::HORIZONTALPODAUTOSCALERS),
+    Row::new(
+        "v1",
+        "HorizontalPodAutoscaler",
+        "horizontalpodautoscalers",
+        "horizontalpodautoscaler",
+    )
+    .short(&["hpa"])
+    .categories(&["all"])
+    .subresources(&[STATUS])
+    .columns(columns::HORIZONTALPODAUTOSCALERS),
+];
+
+static BATCH: &[Row] = &[
+    Row::new("v1", "CronJob", "cronjobs", "cronjob")
+        .short(&["cj"])
+        .categories(&["all"])
+        .subresources(&[STATUS])
+        .columns(columns::CRONJOBS),
+    Row::new("v1", "Job", "jobs", "job")
+        .categories(&["all"])
+        .subresources(&[STATUS])
+        .columns(columns::JOBS),
+];
+
+static CERTIFICATES: &[Row] = &[Row::new(
+    "v1",
+    "CertificateSigningRequest",
+    "certificatesigningrequests",
+    "certificatesigningrequest",
+)
+.cluster()
+.short(&["csr"])
+.subresources(&[sub("approval", GPU), STATUS])
+.columns(columns::CERTIFICATESIGNINGREQUESTS)];
+
+static NETWORKING: &[Row] = &[
+    Row::new("v1", "IngressClass", "ingressclasses", "ingressclass")
+        .cluster()
+        .columns(columns::INGRESSCLASSES),
+    Row::new("v1", "Ingress", "ingresses", "ingress")
+        .short(&["ing"])
+        .subresources(&[STATUS])
+        .columns(columns::INGRESSES),
+    Row::new("v1", "IPAddress", "ipaddresses", "ipaddress")
+        .cluster()
+        .short(&["ip"])
+        .columns(columns::IPADDRESSES),
+    Row::new("v1", "NetworkPolicy", "networkpolicies", "networkpolicy")
+        .short(&["netpol"])
+        .columns(columns::NETWORKPOLICIES),
+    Row::new("v1", "ServiceCIDR", "servicecidrs", "servicecidr")
+        .cluster()
+        .subresources(&[STATUS])
+        .columns(columns::SERVICECIDRS),
+];
+
+static POLICY: &[Row] =
+    &[Row::new("v1", "PodDisruptionBudget", "poddisruptionbudgets", "poddisruptionbudget")
+        .short(&["pdb"])
+        .subresources(&[STATUS])
+        .columns(columns::PODDISRUPTIONBUDGETS)];
+
+static RBAC: &[Row] = &[
+    Row::new("v1", "ClusterRoleBinding", "clusterrolebindings", "clusterrolebinding")
+        .cluster()
+        .columns(columns::CLUSTERROLEBINDINGS),
+    Row::new("v1", "ClusterRole", "clusterroles", "clusterrole")
+        .cluster()
+        .columns(columns::CLUSTERROLES),
+    Row::new("v1", "RoleBinding", "rolebindings", "rolebinding").columns(columns::ROLEBINDINGS),
+    Row::new("v1", "Role", "roles", "role").columns(columns::ROLES),
+];
+
+static STORAGE: &[Row] = &[
+    Row::new("v1", "CSIDriver", "csidrivers", "csidriver").cluster().columns(columns::CSIDRIVERS),
+    Row::new("v1", "CSINode", "csinodes", "csinode").cluster().columns(columns::CSINODES),
+    Row::new("v1", "CSIStorageCapacity", "csistoragecapacities", "csistoragecapacity")
+        .columns(columns::CSISTORAGECAPACITIES),
+    Row::new("v1", "StorageClass", "storageclasses", "storageclass")
+        .cluster()
+        .short(&["sc"])
+        .columns(columns::STORAGECLASSES),
+    Row::new("v1", "VolumeAttachment", "volumeattachments", "volumeattachment")
+        .cluster()
+        .subresources(&[STATUS])
+        .columns(columns::VOLUMEATTACHMENTS),
+    Row::new("v1", "VolumeAttributesClass", "volumeattributesclasses", "volumeattributesclass")
+        .cluster()
+        .short(&["vac"])
+        .columns(columns::VOLUMEATTRIBUTESCLASSES),
+];
+
+static ADMISSIONREGISTRATION: &[Row] = &[
+    Row::new(
+        "v1",
+        "MutatingAdmissionPolicy",
+        "mutatingadmissionpolicies",
+        "mutatingadmissionpolicy",
+    )
+    .cluster()
+    .categories(&["api-extensions"])
+    .columns(columns::MUTATINGADMISSIONPOLICIES),
+    Row::new(
+        "v1",
+        "MutatingAdmissionPolicyBinding",
+        "mutatingadmissionpolicybindings",
+        "mutatingadmissionpolicybinding",
+    )
+    .cluster()
+    .categories(&["api-extensions"])
+    .columns(columns::MUTATINGADMISSIONPOLICYBINDINGS),
+    Row::new(
+        "v1",
+        "MutatingWebhookConfiguration",
+        "mutatingwebhookconfigurations",
+        "mutatingwebhookconfiguration",
+    )
+    .cluster()
+    .categories(&["api-extensions"])
+    .columns(columns::MUTATINGWEBHOOKCONFIGURATIONS),
+    Row::new(
+        "v1",
+        "ValidatingAdmissionPolicy",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicy",
+    )
+    .cluster()
+    .categories(&["api-extensions"])
+    .subresources(&[STATUS])
+    .columns(columns::VALIDATINGADMISSIONPOLICIES),
+    Row::new(
+        "v1",
+        "ValidatingAdmissionPolicyBinding",
+        "validatingadmissionpolicybindings",
+        "validatingadmissionpolicybinding",
+    )
+    .cluster()
+    .categories(&["api-extensions"])
+    .columns(columns::VALIDATINGADMISSIONPOLICYBINDINGS),
+    Row::new(
+        "v1",
+        "ValidatingWebhookConfiguration",
+        "validatingwebhookconfigurations",
+        "validatingwebhookconfiguration",
+    )
+    .cluster()
+    .categories(&["api-extensions"])
+    .columns(columns::VALIDATINGWEBHOOKCONFIGURATIONS),
+];
+
+static APIEXTENSIONS: &[Row] = &[Row::new(
+    "v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+    "customresourcedefinition",
+)
+.cluster()
+.short(&["crd", "crds"])
+.categories(&["api-extensions"])
+.subresources(&[STATUS])
+.columns(columns::CUSTOMRESOURCEDEFINITIONS)];
+
+static SCHEDULING: &[Row] = &[Row::new("v1", "PriorityClass", "priorityclasses", "priorityclass")
+    .cluster()
+    .short(&["pc"])
+    .columns(columns::PRIORITYCLASSES)];
+
+static COORDINATION: &[Row] =
+    &[Row::new("v1", "Lease", "leases", "lease").columns(columns::LEASES)];
+
+static NODE: &[Row] = &[Row::new("v1", "RuntimeClass", "runtimeclasses", "runtimeclass")
+    .cluster()
+    .columns(columns::RUNTIMECLASSES)];
+
+static DISCOVERY: &[Row] = &[Row::new("v1", "EndpointSlice", "endpointslices", "endpointslice")
+    .columns(columns::ENDPOINTSLICES)];
+
+static RESOURCE: &[Row] = &[
+    Row::new("v1", "DeviceClass", "deviceclasses", "deviceclass")
+        .cluster()
+        .columns(columns::DEVICECLASSES),
+    Row::new("v1", "ResourceClaim", "resourceclaims", "resourceclaim")
+        .subresources(&[STATUS])
+        .columns(columns::RESOURCECLAIMS),
+    Row::new("v1", "ResourceClaimTemplate", "resourceclaimtemplates", "resourceclaimtemplate")
+        .columns(columns::RESOURCECLAIMTEMPLATES),
+    Row::new("v1", "ResourceSlice", "resourceslices", "resourceslice")
+        .cluster()
+        .columns(columns::RESOURCESLICES),
+];
+
+static FLOWCONTROL: &[Row] = &[
+    Row::new("v1", "FlowSchema", "flowschemas", "flowschema")
+        .cluster()
+        .subresources(&[STATUS])
+        .columns(columns::FLOWSCHEMAS),
+    Row::new(
+        "v1",
+        "PriorityLevelConfiguration",
+        "prioritylevelconfigurations",
+        "prioritylevelconfiguration",
+    )
+    .cluster()
+    .subresources(&[STATUS])
+    .columns(columns::PRIORITYLEVELCONFIGURATIONS),
+];
