@@ -153,8 +153,7 @@ impl ApiError {
 
     /// 405.
     pub fn method_not_allowed(resource: &GroupResource, method: &str) -> Self {
-        let message =
-            format!("{method} is not supported on resources of kind \"{resource}\"");
+        let message = format!("{method} is not supported on resources of kind \"{resource}\"");
         let mut error = Self::new(405, "MethodNotAllowed", message);
         error.details = Some(resource_details(resource, ""));
         error

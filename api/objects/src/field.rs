@@ -63,6 +63,10 @@ pub enum FieldErrorKind {
     TooLong,
     /// A list is too long.
     TooMany,
+    /// A string is too short.
+    TooShort,
+    /// A list is too short.
+    TooFew,
     /// A referenced value does not exist.
     NotFound,
     /// The server failed.
@@ -82,6 +86,8 @@ impl FieldErrorKind {
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
             Self::TooMany => "FieldValueTooMany",
+            Self::TooShort => "FieldValueTooShort",
+            Self::TooFew => "FieldValueTooFew",
             Self::NotFound => "FieldValueNotFound",
             Self::Internal => "InternalError",
             Self::TypeInvalid => "FieldValueTypeInvalid",
@@ -97,6 +103,8 @@ impl FieldErrorKind {
             Self::Forbidden => "Forbidden",
             Self::TooLong => "Too long",
             Self::TooMany => "Too many",
+            Self::TooShort => "Too short",
+            Self::TooFew => "Too few",
             Self::NotFound => "Not found",
             Self::Internal => "Internal error",
         }
@@ -141,10 +149,58 @@ impl fmt::Display for FieldError {
 /// How a bad value is printed: strings quoted, numbers and booleans bare, maps and lists as JSON.
 pub fn print_value(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("{text:?}"),
+        Value::String(text) => quote(text),
         Value::Null => "null".to_string(),
-        other => other.to_string(),
+        // Go's encoder escapes what could end an HTML script.
+        other => other
+            .to_string()
+            .replace('&', "\\u0026")
+            .replace('<', "\\u003c")
+            .replace('>', "\\u003e"),
     }
+}
+
+/// A string as Go's `%q` prints it.
+pub fn quote(text: &str) -> String {
+    use fmt::Write as _;
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for character in text.chars() {
+        let code = u32::from(character);
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{b}' => out.push_str("\\v"),
+            _ if code < 0x80 && !character.is_control() => out.push(character),
+            _ if code < 0x80 => write!(out, "\\x{code:02x}").expect("writing to a string"),
+            _ if !unprintable(character) => out.push(character),
+            _ if code < 0x1_0000 => write!(out, "\\u{code:04x}").expect("writing to a string"),
+            _ => write!(out, "\\U{code:08x}").expect("writing to a string"),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Close to Go's `unicode.IsPrint`: controls, spaces other than the plain one, formatting and
+/// private-use characters.
+fn unprintable(character: char) -> bool {
+    character.is_control()
+        || character.is_whitespace()
+        || matches!(
+            character,
+            '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+                | '\u{e000}'..='\u{f8ff}' | '\u{feff}' | '\u{f0000}'..
+        )
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 /// A list of field errors being gathered by validation.
@@ -169,16 +225,29 @@ impl FieldErrors {
     }
     /// As [`FieldErrors::invalid`] for a string value.
     pub fn invalid_str(&mut self, path: &FieldPath, value: &str, detail: &str) {
-        self.push(FieldErrorKind::Invalid, path, format!("{value:?}"), detail);
+        self.push(FieldErrorKind::Invalid, path, quote(value), detail);
+    }
+    /// As [`FieldErrors::invalid`] for a value that is already printed: upstream prints a struct in
+    /// the order, and sometimes with the names, of its own fields.
+    pub fn invalid_printed(&mut self, path: &FieldPath, printed: String, detail: &str) {
+        self.push(FieldErrorKind::Invalid, path, printed, detail);
+    }
+    /// `Invalid value: VALUE: DETAIL` for a value of the wrong type (a custom resource's schema).
+    pub fn type_invalid(&mut self, path: &FieldPath, value: &Value, detail: &str) {
+        self.push(FieldErrorKind::TypeInvalid, path, print_value(value), detail);
     }
     /// `Duplicate value: VALUE`.
     pub fn duplicate(&mut self, path: &FieldPath, value: &Value) {
         self.push(FieldErrorKind::Duplicate, path, print_value(value), "");
     }
+    /// As [`FieldErrors::duplicate`] for a value that is already printed.
+    pub fn duplicate_printed(&mut self, path: &FieldPath, printed: String) {
+        self.push(FieldErrorKind::Duplicate, path, printed, "");
+    }
     /// `Unsupported value: VALUE: supported values: "A", "B"`. `supported` is printed in the order
     /// given (upstream sorts it by name in most places).
     pub fn not_supported(&mut self, path: &FieldPath, value: &Value, supported: &[&str]) {
-        let quoted: Vec<String> = supported.iter().map(|item| format!("{item:?}")).collect();
+        let quoted: Vec<String> = supported.iter().map(|item| quote(item)).collect();
         let detail = if quoted.is_empty() {
             String::new()
         } else {
@@ -192,13 +261,36 @@ impl FieldErrors {
     }
     /// `Too long: may not be more than MAX bytes`.
     pub fn too_long(&mut self, path: &FieldPath, max_bytes: usize) {
-        let detail = format!("may not be more than {max_bytes} bytes");
+        let detail = format!("may not be more than {max_bytes} byte{}", plural(max_bytes));
         self.push(FieldErrorKind::TooLong, path, String::new(), &detail);
     }
     /// `Too many: ACTUAL: must have at most MAX items`.
     pub fn too_many(&mut self, path: &FieldPath, actual: usize, max: usize) {
-        let detail = format!("must have at most {max} item{}", if max == 1 { "" } else { "s" });
+        let detail = format!("must have at most {max} item{}", plural(max));
         self.push(FieldErrorKind::TooMany, path, actual.to_string(), &detail);
+    }
+    /// `Too long: may not be more than MAX characters`.
+    pub fn too_long_characters(&mut self, path: &FieldPath, max: usize) {
+        let detail = format!("may not be more than {max} character{}", plural(max));
+        self.push(FieldErrorKind::TooLong, path, String::new(), &detail);
+    }
+    /// `Too short: must be at least MIN characters`.
+    pub fn too_short(&mut self, path: &FieldPath, min: usize) {
+        let detail = format!("must be at least {min} character{}", plural(min));
+        self.push(FieldErrorKind::TooShort, path, String::new(), &detail);
+    }
+    /// `Too few: ACTUAL: must have at least MIN items`.
+    pub fn too_few(&mut self, path: &FieldPath, actual: usize, min: usize) {
+        let detail = format!("must have at least {min} item{}", plural(min));
+        self.push(FieldErrorKind::TooFew, path, actual.to_string(), &detail);
+    }
+    /// `Internal error: DETAIL`.
+    pub fn internal(&mut self, path: &FieldPath, detail: &str) {
+        self.push(FieldErrorKind::Internal, path, String::new(), detail);
+    }
+    /// Takes over the errors of another list.
+    pub fn extend(&mut self, other: FieldErrors) {
+        self.0.extend(other.0);
     }
     /// `Not found: VALUE`.
     pub fn not_found(&mut self, path: &FieldPath, value: &Value) {

@@ -4,9 +4,12 @@
 //! is a [`serde_json::Value`] (a map); [`object::ObjectExt`] gives it short paths. Typed views of
 //! the built-in kinds are `k8s_openapi`'s, re-exported here as [`k8s`].
 
+pub mod conditions;
 pub mod error;
+pub mod facts;
 pub mod field;
 pub mod key;
+pub mod meta;
 pub mod names;
 pub mod object;
 pub mod quantity;
