@@ -125,10 +125,7 @@ impl<K: Object> Reflector<K> {
         let mut failures = 0_u32;
         loop {
             let before = revision;
-            let failure = match self.step(&mut revision).await {
-                Ok(()) => None,
-                Err(failure) => Some(failure),
-            };
+            let failure = self.step(&mut revision).await.err();
             if failure.as_ref().is_some_and(Failure::is_expired) {
                 debug!("revision is gone, listing again");
                 revision = None;
