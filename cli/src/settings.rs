@@ -1,0 +1,228 @@
+//! Flags and the configuration file: one structure, in which the flags win.
+//!
+//! This is the only place with default values. Unknown keys of the file are refused.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Deserialize;
+
+/// What may be said on the command line or in the file, key for key.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Settings {
+    /// TOML file with any of these settings (keys as the flags are named).
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+    /// What must outlive a reboot [default: /var/lib/skeg].
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// What need not: sockets, pinned namespaces [default: /run/skeg].
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Name of this node [default: the host name].
+    #[arg(long)]
+    pub(crate) node_name: Option<String>,
+    /// Address of this node [default: that of the interface with the default route].
+    #[arg(long)]
+    pub(crate) node_ip: Option<IpAddr>,
+    /// Labels of this node: KEY=VALUE.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) node_label: Vec<String>,
+    /// Cgroup below which pods run, in each hierarchy [default: /skeg].
+    #[arg(long)]
+    pub(crate) cgroup_root: Option<PathBuf>,
+    /// Folder of the cgroup v2 hierarchy in which Services work [default: its root].
+    #[arg(long)]
+    pub(crate) service_cgroup: Option<PathBuf>,
+    /// Registries spoken to by plain HTTP: HOST[:PORT].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) plain_http_registry: Vec<String>,
+    /// Most pods on this node [default: 250].
+    #[arg(long)]
+    pub(crate) max_pods: Option<u32>,
+    /// Address of cluster DNS [default: 10.96.0.10].
+    #[arg(long)]
+    pub(crate) cluster_dns: Option<IpAddr>,
+    /// DNS domain of the cluster [default: cluster.local].
+    #[arg(long)]
+    pub(crate) cluster_domain: Option<String>,
+    /// Range of pod addresses [default: 10.244.0.0/16].
+    #[arg(long)]
+    pub(crate) cluster_cidr: Option<String>,
+    /// Range of Service addresses [default: 10.96.0.0/16].
+    #[arg(long)]
+    pub(crate) service_cidr: Option<String>,
+    /// Port of the API [default: 6443].
+    #[arg(long)]
+    pub(crate) api_port: Option<u16>,
+    /// Further names and addresses in the API's certificate.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tls_san: Vec<String>,
+    /// Where the administrator's kubeconfig goes [default: DATA_DIR/server/admin.kubeconfig].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write_kubeconfig: Option<PathBuf>,
+    /// Does not run pods on this server.
+    #[arg(long)]
+    #[serde(default)]
+    pub(crate) disable_node: bool,
+}
+
+/// Where things are kept, for subcommands that talk to a node's files.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Folders {
+    /// What must outlive a reboot [default: /var/lib/skeg].
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// What need not: sockets, pinned namespaces [default: /run/skeg].
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) run_dir: Option<PathBuf>,
+}
+
+impl Folders {
+    /// The data folder.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| "/var/lib/skeg".into())
+    }
+    /// The run folder.
+    pub(crate) fn run(&self) -> PathBuf {
+        self.run_dir.clone().unwrap_or_else(|| "/run/skeg".into())
+    }
+}
+
+/// Settings with everything decided.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) node_name: String,
+    pub(crate) node_ip: IpAddr,
+    pub(crate) node_labels: Vec<(String, String)>,
+    pub(crate) cgroup_root: PathBuf,
+    pub(crate) service_cgroup: Option<PathBuf>,
+    pub(crate) plain_http_registries: Vec<String>,
+    pub(crate) max_pods: u32,
+    pub(crate) cluster_dns: IpAddr,
+    pub(crate) cluster_domain: String,
+    pub(crate) cluster_cidr: String,
+    pub(crate) service_cidr: String,
+    pub(crate) api_port: u16,
+    pub(crate) tls_san: Vec<String>,
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) disable_node: bool,
+}
+
+impl Settings {
+    /// Reads the file, if one is named, and decides everything.
+    pub(crate) fn decide(self) -> Result<Config> {
+        let file = match &self.config {
+            Some(path) => read_file(path)?,
+            None => Self::default(),
+        };
+        let data_dir = self.data_dir.or(file.data_dir);
+        let run_dir = self.run_dir.or(file.run_dir);
+        let folders = Folders { data_dir, run_dir };
+        let node_ip = match self.node_ip.or(file.node_ip) {
+            Some(address) => address,
+            None => crate::uplink::address().context(
+                "find this node's address (name it with --node-ip)",
+            )?,
+        };
+        let node_name = match self.node_name.or(file.node_name) {
+            Some(name) => name,
+            None => host_name()?,
+        };
+        let labels = [self.node_label, file.node_label].concat();
+        Ok(Config {
+            kubeconfig: self
+                .write_kubeconfig
+                .or(file.write_kubeconfig)
+                .unwrap_or_else(|| folders.data().join("server/admin.kubeconfig")),
+            data_dir: folders.data(),
+            run_dir: folders.run(),
+            node_name,
+            node_ip,
+            node_labels: labels.iter().map(|label| parse_label(label)).collect::<Result<_>>()?,
+            cgroup_root: self.cgroup_root.or(file.cgroup_root).unwrap_or_else(|| "/skeg".into()),
+            service_cgroup: self.service_cgroup.or(file.service_cgroup),
+            plain_http_registries: [self.plain_http_registry, file.plain_http_registry].concat(),
+            // Upstream's 110 is too few for a large node; a /24 holds 254 addresses.
+            max_pods: self.max_pods.or(file.max_pods).unwrap_or(250),
+            cluster_dns: self
+                .cluster_dns
+                .or(file.cluster_dns)
+                .unwrap_or(IpAddr::from([10, 96, 0, 10])),
+            cluster_domain: self
+                .cluster_domain
+                .or(file.cluster_domain)
+                .unwrap_or_else(|| "cluster.local".into()),
+            cluster_cidr: self
+                .cluster_cidr
+                .or(file.cluster_cidr)
+                .unwrap_or_else(|| "10.244.0.0/16".into()),
+            service_cidr: self
+                .service_cidr
+                .or(file.service_cidr)
+                .unwrap_or_else(|| "10.96.0.0/16".into()),
+            api_port: self.api_port.or(file.api_port).unwrap_or(6443),
+            tls_san: [self.tls_san, file.tls_san].concat(),
+            disable_node: self.disable_node || file.disable_node,
+        })
+    }
+}
+
+fn read_file(path: &Path) -> Result<Settings> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("parse {}", path.display()))
+}
+
+fn host_name() -> Result<String> {
+    let name = nix::unistd::gethostname().context("ask for the host name")?;
+    // Node names are DNS-1123 subdomains: lower case.
+    Ok(name.to_string_lossy().to_lowercase())
+}
+
+fn parse_label(text: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => bail!("node label {text:?}: give KEY=VALUE"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("skeg.toml");
+        std::fs::write(&path, "node-name = \"file\"\nmax-pods = 7\nnode-ip = \"10.0.0.1\"\n")
+            .expect("written");
+        let settings = Settings {
+            config: Some(path),
+            node_name: Some("flag".into()),
+            ..Settings::default()
+        };
+        let config = settings.decide().expect("decided");
+        assert_eq!((config.node_name.as_str(), config.max_pods), ("flag", 7));
+        assert_eq!(config.node_ip, IpAddr::from([10, 0, 0, 1]));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let error = toml::from_str::<Settings>("nod-name = \"x\"\n").expect_err("a typing error");
+        assert!(error.to_string().contains("nod-name"), "{error}");
+    }
+
+    #[test]
+    fn labels_have_a_key() {
+        assert!(parse_label("a=b").is_ok());
+        assert!(parse_label("=b").is_err());
+        assert!(parse_label("a").is_err());
+    }
+}
