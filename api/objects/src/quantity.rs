@@ -145,6 +145,11 @@ impl Quantity {
     }
 }
 
+/// The canonical text of a quantity, or the API's error text: what `patch` wants of its leaves.
+pub fn canonical(text: &str) -> Result<String, String> {
+    Quantity::parse(text).map(|quantity| quantity.to_string()).map_err(|error| error.to_string())
+}
+
 fn round_away(nanos: i128, unit: i128) -> i64 {
     let whole = nanos / unit;
     let rest = nanos % unit;

@@ -36,6 +36,16 @@ pub fn parse_micro_time(text: &str) -> Result<Timestamp, TimeError> {
     parse(text, true).ok_or_else(|| go_error(text, MICRO_TIME_LAYOUT))
 }
 
+/// The canonical text of a `metav1.Time`, or the API's error text: what `patch` wants of its leaves.
+pub fn canonical_time(text: &str) -> Result<String, String> {
+    parse_time(text).map(format_time).map_err(|error| error.to_string())
+}
+
+/// As [`canonical_time`], for a `metav1.MicroTime`.
+pub fn canonical_micro_time(text: &str) -> Result<String, String> {
+    parse_micro_time(text).map(format_micro_time).map_err(|error| error.to_string())
+}
+
 fn parse(text: &str, micros: bool) -> Option<Timestamp> {
     let bytes = text.as_bytes();
     let shape = b"dddd-dd-ddTdd:dd:dd";

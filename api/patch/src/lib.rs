@@ -1,1 +1,17 @@
-//! patch
+//! Changes to objects, driven by one schema table. PURE: no I/O, no clock, no randomness, no async;
+//! works on `serde_json::Value` and [`Schema`], and knows nothing of HTTP or of the store.
+//!
+//! Entry points, in the order a write meets them:
+//! - [`schema::builtin`] gives the schema of a built-in type by its OpenAPI name,
+//!   [`schema::custom`] that of a custom resource from its structural OpenAPI schema.
+//! - [`decode::json`] reads a body: types checked, unknown fields dropped and named, normal form
+//!   (exactly the JSON a real API server would answer with). [`decode::value`] does the same to an
+//!   object made by a patch. [`decode::defaults`] fills in the schema's defaults.
+
+pub mod decode;
+pub mod schema;
+
+pub use schema::Schema;
+
+#[cfg(test)]
+mod tests;
