@@ -12,6 +12,7 @@ pub mod image;
 pub mod kubectl;
 pub mod leftovers;
 pub mod namespaces;
+pub mod scenario;
 pub mod wait;
 
 pub use cluster::{Cluster, ClusterSpec, Host};

@@ -5,37 +5,37 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::command::run;
+use crate::image::{Blob, ImageSpec, WEB_CMD, parts, write_archive};
+use crate::{Cluster, wait_for};
 use anyhow::{Context, Result, ensure};
-use host::command::run;
-use host::image::{Blob, ImageSpec, WEB_CMD, parts, write_archive};
-use host::{Cluster, wait_for};
 
-use super::Demo;
+use super::Scenario;
 use super::manifest::{WEB_V1, WEB_V2};
 
 /// The registry inside the node's network namespace.
-pub(crate) const REGISTRY: &str = "127.0.0.1:5000";
+pub(super) const REGISTRY: &str = "127.0.0.1:5000";
 
 /// Imports v1 from an archive, pulls v2 from the registry.
-pub(crate) fn load(demo: &mut Demo) -> Result<()> {
-    let folder = demo.cluster.nodes[0].data_dir.join("demo");
+pub(super) fn load(scenario: &mut Scenario) -> Result<()> {
+    let folder = scenario.cluster.nodes[0].data_dir.join("demo");
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let archive = folder.join("web-v1.tar");
     let v1 = ImageSpec { reference: WEB_V1, version: "v1", cmd: WEB_CMD };
     write_archive(&archive, &[v1])?;
     let archive = archive.display().to_string();
-    run(&mut demo.cluster.skeg_on(0, &["image", "import", &archive])?)?;
+    run(&mut scenario.cluster.skeg_on(0, &["image", "import", &archive])?)?;
 
-    let mut registry = start_registry(&demo.cluster, &folder)?;
+    let mut registry = start_registry(&scenario.cluster, &folder)?;
     let pulled = (|| {
-        push(&demo.cluster, &folder, "web", "v2")?;
-        run(&mut demo.cluster.skeg_on(0, &["image", "pull", "--plain-http", WEB_V2])?)
+        push(&scenario.cluster, &folder, "web", "v2")?;
+        run(&mut scenario.cluster.skeg_on(0, &["image", "pull", "--plain-http", WEB_V2])?)
     })();
     registry.kill().context("end the registry")?;
     registry.wait().context("reap the registry")?;
     pulled?;
 
-    let list = run(&mut demo.cluster.skeg_on(0, &["image", "ls"])?)?;
+    let list = run(&mut scenario.cluster.skeg_on(0, &["image", "ls"])?)?;
     ensure!(list.contains("registry.example/web"), "the imported image is not listed:\n{list}");
     ensure!(list.contains("127.0.0.1:5000/web"), "the pulled image is not listed:\n{list}");
     Ok(())

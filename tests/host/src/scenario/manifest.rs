@@ -1,12 +1,12 @@
 //! What the demo applies.
 
 /// Image that is imported from an archive.
-pub(crate) const WEB_V1: &str = "registry.example/web:v1";
+pub(super) const WEB_V1: &str = "registry.example/web:v1";
 /// Image that is pulled from the local registry.
-pub(crate) const WEB_V2: &str = "127.0.0.1:5000/web:v2";
+pub(super) const WEB_V2: &str = "127.0.0.1:5000/web:v2";
 
 /// Namespace, ConfigMap, Secret, Deployment, Service.
-pub(crate) const WEB: &str = r#"
+pub(super) const WEB: &str = r#"
 apiVersion: v1
 kind: Namespace
 metadata: {name: demo}
@@ -65,7 +65,7 @@ spec:
 "#;
 
 /// The pod from which requests are sent.
-pub(crate) const CLIENT: &str = r#"
+pub(super) const CLIENT: &str = r#"
 apiVersion: v1
 kind: Pod
 metadata: {name: client, namespace: demo}

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::Demo;
+use super::Scenario;
 use super::load::DetachedLoad;
 
 /// Container ids and restart counts of all pods.
-fn containers(demo: &Demo) -> Result<BTreeMap<String, (String, u64)>> {
-    let pods = demo.cluster.kubectl().json(&["get", "pods", "-n", "demo"])?;
+fn containers(scenario: &Scenario) -> Result<BTreeMap<String, (String, u64)>> {
+    let pods = scenario.cluster.kubectl().json(&["get", "pods", "-n", "demo"])?;
     let mut found = BTreeMap::new();
     for pod in pods["items"].as_array().into_iter().flatten() {
         for status in pod["status"]["containerStatuses"].as_array().into_iter().flatten() {
@@ -38,24 +38,24 @@ fn not_ready(pods: &Value) -> Vec<String> {
 }
 
 /// Kills and restarts the server under load.
-pub(crate) fn check(demo: &mut Demo) -> Result<()> {
-    let before = containers(demo)?;
-    let load = DetachedLoad::start(demo)?;
-    let kubectl = demo.cluster.kubectl();
+pub(super) fn check(scenario: &mut Scenario) -> Result<()> {
+    let before = containers(scenario)?;
+    let load = DetachedLoad::start(scenario)?;
+    let kubectl = scenario.cluster.kubectl();
     for number in 0..20 {
         let name = format!("written-{number}");
         kubectl.run(&["create", "configmap", "-n", "demo", &name, "--from-literal=key=value"])?;
     }
-    demo.cluster.kill(0)?;
+    scenario.cluster.kill(0)?;
     let start = Instant::now();
-    demo.cluster.start_server()?;
+    scenario.cluster.start_server()?;
     let pods = kubectl.wait_json(
         "the API to answer again",
         Duration::from_secs(30),
         &["get", "pods", "-n", "demo"],
         |pods| Some(pods.clone()),
     )?;
-    demo.figures.add_millis("SIGKILL to API answering again", start.elapsed().as_millis());
+    scenario.figures.add_millis("SIGKILL to API answering again", start.elapsed().as_millis());
     ensure!(not_ready(&pods).is_empty(), "pods lost readiness: {:?}", not_ready(&pods));
     for number in 0..20 {
         let name = format!("written-{number}");
@@ -65,9 +65,9 @@ pub(crate) fn check(demo: &mut Demo) -> Result<()> {
     }
     let outcome = load.stop()?;
     ensure!(outcome.failed == 0, "{} requests failed while the server was down", outcome.failed);
-    let after = containers(demo)?;
+    let after = containers(scenario)?;
     ensure!(before == after, "containers changed: {before:?} became {after:?}");
-    demo.figures.add(
+    scenario.figures.add(
         "requests while the server died and came back",
         format!("{}, 0 failed; no container restarted", outcome.answered()),
     );

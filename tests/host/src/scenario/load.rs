@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::process::Child;
 
+use crate::Kubectl;
 use anyhow::{Context, Result, ensure};
-use host::Kubectl;
 
-use super::Demo;
+use super::Scenario;
 
 const URL: &str = "http://web.demo.svc.cluster.local/";
 
 /// What a run of requests met.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(super) struct Outcome {
     /// Answers by body (`HOSTNAME VERSION`).
-    pub(crate) answers: BTreeMap<String, usize>,
+    pub(super) answers: BTreeMap<String, usize>,
     /// Requests without an answer.
-    pub(crate) failed: usize,
+    pub(super) failed: usize,
 }
 
 impl Outcome {
@@ -33,7 +33,7 @@ impl Outcome {
     }
 
     /// Requests that were answered.
-    pub(crate) fn answered(&self) -> usize {
+    pub(super) fn answered(&self) -> usize {
         self.answers.values().sum()
     }
 }
@@ -43,15 +43,15 @@ fn in_client(kubectl: &Kubectl, script: &str) -> Result<String> {
 }
 
 /// 1,000 requests: all answered, spread over the three pods.
-pub(crate) fn thousand(demo: &mut Demo) -> Result<()> {
+pub(super) fn thousand(scenario: &mut Scenario) -> Result<()> {
     let script = format!(
         "i=0; while [ $i -lt 1000 ]; do wget -q -T 5 -O - {URL} || echo FAILED; i=$((i+1)); done"
     );
-    let outcome = Outcome::parse(&in_client(&demo.cluster.kubectl(), &script)?);
+    let outcome = Outcome::parse(&in_client(&scenario.cluster.kubectl(), &script)?);
     ensure!(outcome.failed == 0, "{} of 1,000 requests failed", outcome.failed);
     ensure!(outcome.answers.len() == 3, "not spread over 3 pods: {:?}", outcome.answers);
     let counts: Vec<String> = outcome.answers.values().map(usize::to_string).collect();
-    demo.figures.add(
+    scenario.figures.add(
         "1,000 requests through the Service",
         format!("all answered, by pod {}", counts.join("/")),
     );
@@ -59,15 +59,15 @@ pub(crate) fn thousand(demo: &mut Demo) -> Result<()> {
 }
 
 /// Requests that go on until they are stopped.
-pub(crate) struct Load {
+pub(super) struct Load {
     child: Child,
     kubectl: Kubectl,
 }
 
 impl Load {
     /// Starts sending, one request after the other.
-    pub(crate) fn start(demo: &Demo) -> Result<Self> {
-        let kubectl = demo.cluster.kubectl();
+    pub(super) fn start(scenario: &Scenario) -> Result<Self> {
+        let kubectl = scenario.cluster.kubectl();
         in_client(&kubectl, "rm -f /tmp/stop")?;
         let script =
             format!("while [ ! -e /tmp/stop ]; do wget -q -T 5 -O - {URL} || echo FAILED; done");
@@ -76,7 +76,7 @@ impl Load {
     }
 
     /// Stops and counts.
-    pub(crate) fn stop(self) -> Result<Outcome> {
+    pub(super) fn stop(self) -> Result<Outcome> {
         in_client(&self.kubectl, "touch /tmp/stop")?;
         let output = self.child.wait_with_output().context("wait for the requests to end")?;
         ensure!(
@@ -90,12 +90,12 @@ impl Load {
 
 /// Requests that go on without a client connection (the API server may die meanwhile); the answers
 /// gather in a file in the pod.
-pub(crate) struct DetachedLoad(Kubectl);
+pub(super) struct DetachedLoad(Kubectl);
 
 impl DetachedLoad {
     /// Starts sending.
-    pub(crate) fn start(demo: &Demo) -> Result<Self> {
-        let kubectl = demo.cluster.kubectl();
+    pub(super) fn start(scenario: &Scenario) -> Result<Self> {
+        let kubectl = scenario.cluster.kubectl();
         let script = format!(
             "rm -f /tmp/stop /tmp/answers /tmp/ended; (while [ ! -e /tmp/stop ]; do \
              wget -q -T 5 -O - {URL} || echo FAILED; done > /tmp/answers 2>&1; touch /tmp/ended) \
@@ -106,7 +106,7 @@ impl DetachedLoad {
     }
 
     /// Stops and counts.
-    pub(crate) fn stop(self) -> Result<Outcome> {
+    pub(super) fn stop(self) -> Result<Outcome> {
         let script =
             "touch /tmp/stop; while [ ! -e /tmp/ended ]; do usleep 20000; done; cat /tmp/answers";
         Ok(Outcome::parse(&in_client(&self.0, script)?))

@@ -4,11 +4,11 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::command::run;
+use crate::{Kubectl, wait_for};
 use anyhow::{Context, Result, ensure};
-use host::command::run;
-use host::{Kubectl, wait_for};
 
-use super::Demo;
+use super::Scenario;
 use super::manifest::WEB;
 
 const LOGGER: &str = r#"
@@ -24,8 +24,8 @@ spec:
 "#;
 
 /// Each behaves as it should.
-pub(crate) fn check(demo: &mut Demo) -> Result<()> {
-    let kubectl = demo.cluster.kubectl();
+pub(super) fn check(scenario: &mut Scenario) -> Result<()> {
+    let kubectl = scenario.cluster.kubectl();
     kubectl.apply(LOGGER)?;
     kubectl.run(&["wait", "-n", "demo", "--for=condition=Ready", "pod/logger", "--timeout=60s"])?;
     logs(&kubectl)?;
@@ -125,7 +125,7 @@ fn diff(kubectl: &Kubectl) -> Result<()> {
     std::fs::write(&file, WEB).with_context(|| format!("write {}", file.display()))?;
     let name = file.display().to_string();
     let mut command = kubectl.command(&["diff", "-f", &name]);
-    let output = host::command::output(&mut command)?;
+    let output = crate::command::output(&mut command)?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(
         output.status.code() == Some(1) && text.contains("GREETING"),

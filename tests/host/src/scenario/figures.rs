@@ -5,25 +5,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::Demo;
+use super::Scenario;
 
 /// Lines of the table in the order in which they were measured.
 #[derive(Default)]
-pub(crate) struct Figures(Vec<(String, String)>);
+pub struct Figures(Vec<(String, String)>);
 
 impl Figures {
     /// Adds a line.
-    pub(crate) fn add(&mut self, what: &str, value: impl Into<String>) {
+    pub fn add(&mut self, what: &str, value: impl Into<String>) {
         self.0.push((what.to_string(), value.into()));
     }
 
     /// Adds a duration.
-    pub(crate) fn add_millis(&mut self, what: &str, millis: u128) {
+    pub fn add_millis(&mut self, what: &str, millis: u128) {
         self.add(what, format!("{millis} ms"));
     }
 
     /// The table.
-    pub(crate) fn table(&self) -> String {
+    pub fn table(&self) -> String {
         let width = self.0.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
         let lines = self.0.iter().map(|(what, value)| format!("{what:width$}  {value}"));
         lines.collect::<Vec<_>>().join("\n")
@@ -58,20 +58,20 @@ fn pss_kib(pid: i32) -> Option<u64> {
 }
 
 /// Measures the server's memory and CPU, and the shims' memory, with nothing going on.
-pub(crate) fn at_rest(demo: &mut Demo) -> Result<()> {
+pub fn at_rest(scenario: &mut Scenario) -> Result<()> {
     const WINDOW: Duration = Duration::from_secs(10);
-    let pid = demo.cluster.nodes[0].pid;
+    let pid = scenario.cluster.nodes[0].pid;
     let before = cpu_ticks(pid)?;
     let start = Instant::now();
     idle(WINDOW);
     let used_ticks = cpu_ticks(pid)? - before;
     let percent = used_ticks as f64 / start.elapsed().as_secs_f64();
-    demo.figures.add(
+    scenario.figures.add(
         "idle resident memory of skeg server",
         format!("{:.1} MiB", status_kib(pid, "VmRSS")? as f64 / 1024.0),
     );
-    demo.figures.add("idle CPU of skeg server", format!("{percent:.2} % of a core"));
-    let mut shims: Vec<u64> = host::namespaces::members(demo.cluster.nodes[0].holder_pid)
+    scenario.figures.add("idle CPU of skeg server", format!("{percent:.2} % of a core"));
+    let mut shims: Vec<u64> = crate::namespaces::members(scenario.cluster.nodes[0].holder_pid)
         .into_iter()
         .filter(|pid| {
             let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -81,7 +81,7 @@ pub(crate) fn at_rest(demo: &mut Demo) -> Result<()> {
         .collect();
     shims.sort_unstable();
     if let Some(median) = shims.get(shims.len() / 2) {
-        demo.figures.add(
+        scenario.figures.add(
             "memory of a shim (PSS, median)",
             format!("{median} KiB, of {} shims", shims.len()),
         );

@@ -1,14 +1,5 @@
 //! `cargo xtask demo`: one real cluster, from an empty machine to a rolled-back Deployment.
 
-mod clients;
-mod figures;
-mod healing;
-mod images;
-mod load;
-mod manifest;
-mod restart;
-mod workload;
-
 use anyhow::Result;
 use clap::Args;
 use host::{Cluster, ClusterSpec};
@@ -16,7 +7,7 @@ use host::{Cluster, ClusterSpec};
 use crate::build::{self, Profile};
 use crate::progress::step;
 use crate::setup;
-use figures::Figures;
+use host::scenario::{self, Scenario, figures};
 
 /// Name of the demo's cluster.
 const CLUSTER: &str = "demo";
@@ -32,14 +23,6 @@ pub(crate) struct Options {
     pub(crate) dev: bool,
 }
 
-/// What the steps share.
-pub(crate) struct Demo {
-    /// The cluster.
-    pub(crate) cluster: Cluster,
-    /// What was measured so far.
-    pub(crate) figures: Figures,
-}
-
 /// Sets up, builds, shows, measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::install(false)?;
@@ -50,10 +33,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         nodes: 1,
         skeg,
         kubectl: setup::kubectl_program()?,
-        server_args: vec!["--plain-http-registry".into(), images::REGISTRY.into()],
+        server_args: scenario::server_args(),
     };
     let cluster = Cluster::up(&spec)?;
-    let mut demo = Demo { cluster, figures: Figures::default() };
+    let mut demo = Scenario { cluster, figures: figures::Figures::default() };
     let shown = show(&mut demo);
     if shown.is_err() {
         eprintln!("{}", demo.cluster.log_tails(60));
@@ -70,16 +53,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn show(demo: &mut Demo) -> Result<()> {
-    step("start skeg server: API and Node ready", || workload::ready(demo))?;
-    step("load images: import an archive, pull from a registry", || images::load(demo))?;
-    step("apply Namespace, ConfigMap, Secret, Deployment, Service", || workload::apply(demo))?;
-    step("1,000 requests by DNS name from another pod", || load::thousand(demo))?;
-    step("kill a container's process", || healing::kill_process(demo))?;
-    step("delete a pod under load", || healing::delete_pod(demo))?;
-    step("scale to 10 and back", || workload::scale(demo))?;
-    step("roll out a new image under load, roll it back", || workload::roll_out(demo))?;
-    step("kubectl logs, exec, describe, get, explain, diff, delete", || clients::check(demo))?;
-    step("SIGKILL the server under load, start it again", || restart::check(demo))?;
+fn show(demo: &mut Scenario) -> Result<()> {
+    for (name, carry_out) in scenario::STEPS {
+        step(name, || carry_out(demo))?;
+    }
     step("memory and CPU at rest", || figures::at_rest(demo))
 }
