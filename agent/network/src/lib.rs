@@ -1,9 +1,13 @@
 //! Pod network: addresses, one routed veth per pod, routes; all by netlink.
 
+mod cookie;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use futures::future::BoxFuture;
+
+pub use cookie::netns_cookie;
 
 /// What went wrong in the network.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,37 @@
+//! Maps in memory, for tests of what is above the kernel.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::diff::MapOp;
+use crate::error::ServicesError;
+use crate::maps::Maps;
+use crate::state::MapSet;
+
+/// Maps in memory; clones share them. Checks after every single operation that no packet could fall
+/// over what is there.
+#[derive(Debug, Clone, Default)]
+pub struct FakeMaps {
+    held: Arc<Mutex<MapSet>>,
+}
+
+impl FakeMaps {
+    /// What is held now.
+    pub fn held(&self) -> MapSet {
+        self.held.lock().clone()
+    }
+}
+
+impl Maps for FakeMaps {
+    fn read(&mut self) -> Result<MapSet, ServicesError> {
+        Ok(self.held())
+    }
+
+    fn apply(&mut self, op: &MapOp) -> Result<(), ServicesError> {
+        let mut held = self.held.lock();
+        held.apply(op);
+        assert_eq!(held.fault(), None, "after {op:?}");
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! The socket hooks.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+
+use serde_json::json;
+
+use super::pod::{Answer, Pod, tcp, udp};
+use super::{NODE_IP, TestNode, on_a_node, ports};
+
+const VIP: &str = "10.96.0.5:80";
+
+fn spec() -> serde_json::Value {
+    json!({ "clusterIP": "10.96.0.5", "ports": ports() })
+}
+
+/// How often each server answered `count` requests.
+fn spread(client: &Pod, address: &'static str, count: usize) -> BTreeMap<String, usize> {
+    client.run(move || {
+        let mut spread = BTreeMap::new();
+        for _ in 0..count {
+            *spread.entry(tcp(address).unwrap().server).or_insert(0) += 1;
+        }
+        spread
+    })
+}
+
+fn refused(result: std::io::Result<Answer>) {
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_cluster_ip_spreads_connections_and_hides_the_backends() {
+    on_a_node(
+        concat!(module_path!(), "::a_cluster_ip_spreads_connections_and_hides_the_backends"),
+        |node| {
+            let (a, b, client) =
+                (Pod::new(2, false).serve(), Pod::new(3, false).serve(), Pod::new(9, false));
+            node.serve("web", spec(), &[&a, &b]);
+            let seen = spread(&client, VIP, 200);
+            assert_eq!(seen.len(), 2, "{seen:?}");
+            assert!(seen.values().all(|count| *count > 50), "{seen:?}");
+            let answer = client.run(|| tcp(VIP).unwrap());
+            assert_eq!(answer.peer.to_string(), VIP, "getpeername");
+            assert_eq!(answer.client, "10.244.0.9", "the source is kept");
+            // From the node itself, and over a dual-stack socket.
+            assert_eq!(tcp(VIP).unwrap().client, "10.244.0.1");
+            let mapped = client.run(|| tcp("[::ffff:10.96.0.5]:80").unwrap());
+            assert_eq!(mapped.peer.to_string(), "[::ffff:10.96.0.5]:80");
+        },
+    );
+}
+
+#[test]
+fn without_endpoints_both_protocols_are_refused_at_once() {
+    on_a_node(
+        concat!(module_path!(), "::without_endpoints_both_protocols_are_refused_at_once"),
+        |node| {
+            let (a, client) = (Pod::new(2, false).serve(), Pod::new(9, false));
+            node.serve("web", spec(), &[]);
+            let socket = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+            let twin = socket.try_clone().unwrap();
+            client.run(move || {
+                let start = std::time::Instant::now();
+                refused(tcp(VIP));
+                refused(tcp("[::ffff:10.96.0.5]:80"));
+                refused(udp(&twin, VIP));
+                assert_eq!(
+                    UdpSocket::bind("0.0.0.0:0").unwrap().connect(VIP).unwrap_err().kind(),
+                    ErrorKind::ConnectionRefused
+                );
+                assert!(start.elapsed().as_millis() < 50);
+            });
+            // The same socket works as soon as there is an endpoint, and stops when it has gone.
+            node.serve("web", spec(), &[&a]);
+            let twin = socket.try_clone().unwrap();
+            client.run(move || assert_eq!(udp(&twin, VIP).unwrap().server, "10.244.0.2"));
+            client.run(|| assert_eq!(tcp(VIP).unwrap().server, "10.244.0.2"));
+            node.serve("web", spec(), &[]);
+            client.run(move || refused(udp(&socket, VIP)));
+        },
+    );
+}
+
+#[test]
+fn a_pod_reaches_itself_through_its_service() {
+    on_a_node(concat!(module_path!(), "::a_pod_reaches_itself_through_its_service"), |node| {
+        for (number, v6) in [(2, false), (3, true)] {
+            let pod = Pod::new(number, v6).serve();
+            let (vip, address) = if v6 { ("fd96::5", "[fd96::5]:80") } else { ("10.96.0.5", VIP) };
+            node.serve(vip_name(v6), json!({ "clusterIP": vip, "ports": ports() }), &[&pod]);
+            let own = pod.ip.to_string();
+            pod.run(move || {
+                for _ in 0..50 {
+                    let answer = tcp(address).unwrap();
+                    assert_eq!(
+                        (answer.server, answer.peer.to_string()),
+                        (own.clone(), address.into())
+                    );
+                }
+                let socket = UdpSocket::bind(if v6 { "[::]:0" } else { "0.0.0.0:0" }).unwrap();
+                let answer = udp(&socket, address).unwrap();
+                assert_eq!((answer.server, answer.peer.to_string()), (own, address.into()));
+            });
+        }
+    });
+}
+
+fn vip_name(v6: bool) -> &'static str {
+    if v6 { "six" } else { "four" }
+}
+
+#[test]
+fn datagrams_of_a_socket_stay_with_a_backend_until_it_goes() {
+    on_a_node(
+        concat!(module_path!(), "::datagrams_of_a_socket_stay_with_a_backend_until_it_goes"),
+        |node| {
+            let (a, b, client) =
+                (Pod::new(2, false).serve(), Pod::new(3, false).serve(), Pod::new(9, false));
+            node.serve("web", spec(), &[&a, &b]);
+            let socket = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+            let ask = |socket: &UdpSocket| {
+                let socket = socket.try_clone().unwrap();
+                client.run(move || udp(&socket, VIP).unwrap())
+            };
+            let first = ask(&socket);
+            assert_eq!(first.peer.to_string(), VIP, "the answer comes from the Service");
+            for _ in 0..20 {
+                assert_eq!(ask(&socket), first);
+            }
+            let left = if first.server == "10.244.0.2" { &b } else { &a };
+            node.serve("web", spec(), &[left]);
+            let answer = ask(&socket);
+            assert_eq!(answer.server, left.ip.to_string());
+            assert_eq!(answer.peer.to_string(), VIP);
+            // A connected socket sees the Service too, whichever call it reads with.
+            client.run(|| {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket.connect(VIP).unwrap();
+                assert_eq!(socket.peer_addr().unwrap().to_string(), VIP);
+                socket.send(b"?").unwrap();
+                let (_, peer) = socket.recv_from(&mut [0; 64]).unwrap();
+                assert_eq!(peer.to_string(), VIP);
+            });
+        },
+    );
+}
+
+#[test]
+fn node_ports_from_pods_and_on_the_nodes_own_loopback_only() {
+    on_a_node(
+        concat!(module_path!(), "::node_ports_from_pods_and_on_the_nodes_own_loopback_only"),
+        |node| {
+            let (a, client) = (Pod::new(2, false).serve(), Pod::new(9, false));
+            let spec = json!({
+                "type": "NodePort", "clusterIP": "10.96.0.5",
+                "ports": [{ "name": "tcp", "port": 80, "nodePort": 30080 }],
+            });
+            node.serve("web", spec, &[&a]);
+            assert_eq!(tcp("127.0.0.1:30080").unwrap().server, "10.244.0.2");
+            assert_eq!(tcp("192.168.77.1:30080").unwrap().peer.ip().to_string(), NODE_IP);
+            client.run(|| {
+                assert_eq!(tcp("192.168.77.1:30080").unwrap().server, "10.244.0.2");
+                // A pod's loopback is its own.
+                refused(tcp("127.0.0.1:30080"));
+            });
+        },
+    );
+}
+
+#[test]
+fn clients_with_affinity_are_pinned_by_namespace_until_their_backend_goes() {
+    on_a_node(
+        concat!(
+            module_path!(),
+            "::clients_with_affinity_are_pinned_by_namespace_until_their_backend_goes"
+        ),
+        |node| {
+            let (a, b, client) =
+                (Pod::new(2, false).serve(), Pod::new(3, false).serve(), Pod::new(9, false));
+            let mut spec = spec();
+            spec["sessionAffinity"] = json!("ClientIP");
+            node.serve("web", spec.clone(), &[&a, &b]);
+            let seen = spread(&client, VIP, 30);
+            assert_eq!(seen.len(), 1, "{seen:?}");
+            let (left, name) = if seen.contains_key("10.244.0.2") {
+                (&b, "10.244.0.3")
+            } else {
+                (&a, "10.244.0.2")
+            };
+            node.serve("web", spec.clone(), &[left]);
+            assert_eq!(spread(&client, VIP, 5), BTreeMap::from([(name.to_owned(), 5)]));
+            // Pinned anew: the old backend coming back changes nothing.
+            node.serve("web", spec.clone(), &[&a, &b]);
+            assert_eq!(spread(&client, VIP, 30), BTreeMap::from([(name.to_owned(), 30)]));
+            spec["sessionAffinity"] = json!("None");
+            node.serve("web", spec, &[&a, &b]);
+            assert_eq!(spread(&client, VIP, 100).len(), 2);
+        },
+    );
+}
+
+#[test]
+fn traffic_goes_on_without_an_agent_and_under_the_next_one() {
+    on_a_node(
+        concat!(module_path!(), "::traffic_goes_on_without_an_agent_and_under_the_next_one"),
+        |node: &mut TestNode| {
+            let (a, b, client) =
+                (Pod::new(2, false).serve(), Pod::new(3, false).serve(), Pod::new(9, false));
+            node.serve("web", spec(), &[&a]);
+            let socket = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+            let ask = |socket: &UdpSocket| {
+                let socket = socket.try_clone().unwrap();
+                client.run(move || udp(&socket, VIP).unwrap())
+            };
+            let before = ask(&socket);
+            let held = node.actual.clone();
+            node.restart();
+            assert_eq!(node.actual, held);
+            assert_eq!(ask(&socket), before);
+            assert_eq!(spread(&client, VIP, 10).len(), 1);
+            node.serve("web", spec(), &[&a, &b]);
+            assert_eq!(spread(&client, VIP, 100).len(), 2);
+            assert_eq!(ask(&socket), before);
+            assert!(held.backends.keys().all(|id| node.actual.backends.contains_key(id)));
+        },
+    );
+}

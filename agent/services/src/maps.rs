@@ -1,0 +1,248 @@
+//! The kernel's maps: the one place that knows their bytes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use aya::Ebpf;
+use aya::maps::{HashMap, Map, MapData, MapError};
+use ebpf_maps as layout;
+
+use crate::Config;
+use crate::diff::MapOp;
+use crate::error::ServicesError;
+use crate::programs;
+use crate::state::{Backend, Frontend, FrontendKey, MapSet, Protocol, Scope, SlotKey};
+
+/// Where the contents go: the kernel, or memory in tests.
+pub trait Maps: Send + 'static {
+    /// Everything held.
+    ///
+    /// # Errors
+    /// If the kernel refuses to read.
+    fn read(&mut self) -> Result<MapSet, ServicesError>;
+    /// Carries out one operation; deleting what is not there succeeds.
+    ///
+    /// # Errors
+    /// If the kernel refuses, most likely because the map is full.
+    fn apply(&mut self, op: &MapOp) -> Result<(), ServicesError>;
+}
+
+/// The kernel's maps, pinned, with the programs attached that use them.
+pub struct BpfMaps {
+    frontends: HashMap<MapData, layout::FrontendKey, layout::Frontend>,
+    slots: HashMap<MapData, layout::SlotKey, u32>,
+    backends: HashMap<MapData, u32, layout::Backend>,
+}
+
+impl BpfMaps {
+    /// Opens the pinned maps, or makes them, and attaches the programs of this agent in place of
+    /// those of the last one, without a moment in which none is attached. Blocks for some 50 ms.
+    ///
+    /// # Errors
+    /// If the kernel lacks a feature, or a path in `config` cannot be used.
+    pub fn open(config: &Config) -> Result<Self, ServicesError> {
+        let mut object = programs::load(config)?;
+        let maps = Self {
+            frontends: open(&mut object, FRONTENDS)?,
+            slots: open(&mut object, SLOTS)?,
+            backends: open(&mut object, BACKENDS)?,
+        };
+        programs::attach(&mut object, config)?;
+        Ok(maps)
+    }
+}
+
+const FRONTENDS: &str = "FRONTENDS";
+const SLOTS: &str = "SLOTS";
+const BACKENDS: &str = "BACKENDS";
+
+fn open<K: aya::Pod, V: aya::Pod>(
+    object: &mut Ebpf,
+    name: &'static str,
+) -> Result<HashMap<MapData, K, V>, ServicesError> {
+    let map: Map = programs::take_map(object, name)?;
+    HashMap::try_from(map).map_err(|source| map_error("open", name, source))
+}
+
+fn map_error(operation: &'static str, name: &'static str, source: MapError) -> ServicesError {
+    ServicesError::Map { operation, name, source: Box::new(source) }
+}
+
+impl Maps for BpfMaps {
+    fn read(&mut self) -> Result<MapSet, ServicesError> {
+        Ok(MapSet {
+            frontends: self
+                .frontends
+                .iter()
+                .map(|entry| entry.map(|(key, value)| (decode_key(&key), decode_frontend(&value))))
+                .collect::<Result<_, _>>()
+                .map_err(|source| map_error("read", FRONTENDS, source))?,
+            slots: self
+                .slots
+                .iter()
+                .map(|entry| {
+                    entry.map(|(layout::SlotKey { service_id, slot }, id)| {
+                        (SlotKey { service_id, slot }, id)
+                    })
+                })
+                .collect::<Result<_, _>>()
+                .map_err(|source| map_error("read", SLOTS, source))?,
+            backends: self
+                .backends
+                .iter()
+                .map(|entry| entry.map(|(id, backend)| (id, decode_backend(&backend))))
+                .collect::<Result<_, _>>()
+                .map_err(|source| map_error("read", BACKENDS, source))?,
+        })
+    }
+
+    fn apply(&mut self, op: &MapOp) -> Result<(), ServicesError> {
+        match op {
+            MapOp::PutBackend(id, backend) => {
+                let written = self.backends.insert(id, encode_backend(backend), 0);
+                put(written, BACKENDS, "backends_max")
+            }
+            MapOp::PutSlot(slot, id) => {
+                let written = self.slots.insert(encode_slot(slot), id, 0);
+                put(written, SLOTS, "backends_max")
+            }
+            MapOp::PutFrontend(key, frontend) => {
+                let written = self.frontends.insert(encode_key(key), encode_frontend(frontend), 0);
+                put(written, FRONTENDS, "frontends_max")
+            }
+            MapOp::DeleteFrontend(key) => {
+                deleted(self.frontends.remove(&encode_key(key)), FRONTENDS)
+            }
+            MapOp::DeleteSlot(slot) => deleted(self.slots.remove(&encode_slot(slot)), SLOTS),
+            MapOp::DeleteBackend(id) => deleted(self.backends.remove(id), BACKENDS),
+        }
+    }
+}
+
+fn put(
+    written: Result<(), MapError>,
+    name: &'static str,
+    limit: &'static str,
+) -> Result<(), ServicesError> {
+    match written {
+        Ok(()) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(nix::libc::E2BIG) =>
+        {
+            Err(ServicesError::Full { name, limit })
+        }
+        Err(source) => Err(map_error("write", name, source)),
+    }
+}
+
+fn deleted(deleted: Result<(), MapError>, name: &'static str) -> Result<(), ServicesError> {
+    match deleted {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        Err(source) => Err(map_error("delete from", name, source)),
+    }
+}
+
+pub(crate) fn encode_ip(ip: IpAddr) -> layout::AddrBe {
+    let mapped = match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    let octets = mapped.octets();
+    let (words, []) = octets.as_chunks::<4>() else { unreachable!("16 is 4 times 4") };
+    std::array::from_fn(|word| u32::from_ne_bytes(words[word]))
+}
+
+pub(crate) fn decode_ip(addr_be: layout::AddrBe) -> IpAddr {
+    let mut octets = [0; 16];
+    for (word, bytes) in addr_be.iter().zip(octets.chunks_exact_mut(4)) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    let ip = Ipv6Addr::from(octets);
+    ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), |ip: Ipv4Addr| IpAddr::V4(ip))
+}
+
+fn encode_protocol(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    }
+}
+
+fn decode_protocol(number: u8) -> Protocol {
+    if number == 17 { Protocol::Udp } else { Protocol::Tcp }
+}
+
+fn encode_key(key: &FrontendKey) -> layout::FrontendKey {
+    layout::FrontendKey {
+        addr_be: encode_ip(key.ip),
+        port_be: key.port.to_be(),
+        proto: encode_protocol(key.protocol),
+        scope: match key.scope {
+            Scope::Internal => layout::SCOPE_INTERNAL,
+            Scope::External => layout::SCOPE_EXTERNAL,
+        },
+    }
+}
+
+fn decode_key(key: &layout::FrontendKey) -> FrontendKey {
+    FrontendKey {
+        ip: decode_ip(key.addr_be),
+        port: u16::from_be(key.port_be),
+        protocol: decode_protocol(key.proto),
+        scope: if key.scope == layout::SCOPE_EXTERNAL { Scope::External } else { Scope::Internal },
+    }
+}
+
+fn encode_frontend(frontend: &Frontend) -> layout::Frontend {
+    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+    layout::Frontend {
+        service_id: frontend.service_id,
+        first_slot: frontend.first_slot,
+        slot_count: frontend.slot_count,
+        affinity_timeout_secs: frontend.affinity_timeout_secs,
+        flags: flag(frontend.host_only, layout::FRONTEND_HOST_ONLY)
+            | flag(frontend.local, layout::FRONTEND_LOCAL),
+    }
+}
+
+fn decode_frontend(frontend: &layout::Frontend) -> Frontend {
+    Frontend {
+        service_id: frontend.service_id,
+        first_slot: frontend.first_slot,
+        slot_count: frontend.slot_count,
+        affinity_timeout_secs: frontend.affinity_timeout_secs,
+        host_only: frontend.flags & layout::FRONTEND_HOST_ONLY != 0,
+        local: frontend.flags & layout::FRONTEND_LOCAL != 0,
+    }
+}
+
+fn encode_slot(slot: &SlotKey) -> layout::SlotKey {
+    layout::SlotKey { service_id: slot.service_id, slot: slot.slot }
+}
+
+fn encode_backend(backend: &Backend) -> layout::Backend {
+    layout::Backend {
+        addr_be: encode_ip(backend.ip),
+        port_be: backend.port.to_be(),
+        proto: encode_protocol(backend.protocol),
+        flags: if backend.local { layout::BACKEND_LOCAL } else { 0 },
+        service_id: backend.service_id,
+    }
+}
+
+fn decode_backend(backend: &layout::Backend) -> Backend {
+    Backend {
+        ip: decode_ip(backend.addr_be),
+        port: u16::from_be(backend.port_be),
+        service_id: backend.service_id,
+        protocol: decode_protocol(backend.proto),
+        local: backend.flags & layout::BACKEND_LOCAL != 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;
