@@ -60,8 +60,8 @@ pub trait Backend: Send + 'static {
     ) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Gives space that deleted and replaced values took back to the file system, as far as that
-    /// is worth it.
-    fn compact(&mut self) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// is worth it; `live_bytes` is what the current values need.
+    fn compact(&mut self, live_bytes: u64) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Bytes on disk.
     fn size_bytes(&self) -> u64;

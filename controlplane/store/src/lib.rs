@@ -11,8 +11,11 @@
 //! that orders writes and waits for the disk. `watch.rs` hands events to watchers.
 
 mod backend;
+mod dump;
+mod embedded;
 mod error;
 mod hub;
+mod maintenance;
 mod memory;
 mod mvcc;
 mod record;
@@ -22,8 +25,13 @@ mod watch;
 mod writer;
 
 pub use backend::{Backend, Change, Loaded};
+pub use dump::{Dumped, restore};
+pub use embedded::EmbeddedBackend;
 pub use error::{ReadError, StoreError, WatchError, WriteError};
 pub use memory::MemoryBackend;
 pub use record::{Event, Payload, Record, Write};
 pub use store::{List, Options, Page, Stats, Store};
 pub use watch::Watch;
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -23,7 +23,7 @@ impl Backend for MemoryBackend {
         ready(Ok(())).boxed()
     }
 
-    fn compact(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn compact(&mut self, _: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         ready(Ok(())).boxed()
     }
 

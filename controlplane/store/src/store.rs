@@ -303,7 +303,7 @@ impl Store {
         let (done, answer) = oneshot::channel();
         if self.chores.send(Chore::Close(done)).await.is_ok() {
             // An error means that the writer has ended already.
-            drop(answer.await);
+            _ = answer.await;
         }
     }
 }

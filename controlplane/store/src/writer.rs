@@ -59,7 +59,7 @@ impl Writer {
                         self.drain().await;
                         self.finish();
                         // The asker may have gone; the store is closed all the same.
-                        drop(done.send(()));
+                        _ = done.send(());
                         return;
                     }
                     Some(chore) => self.do_chore(chore).await,
@@ -81,11 +81,12 @@ impl Writer {
         // An asker that stopped waiting does not need the answer.
         match chore {
             Chore::Compact(done) => {
-                let result = self.backend.compact().await;
-                drop(done.send(result));
+                let live_bytes = self.shared.view.read().live_bytes() as u64;
+                let result = self.backend.compact(live_bytes).await;
+                _ = done.send(result);
             }
             Chore::SizeBytes(done) => {
-                drop(done.send(self.backend.size_bytes()));
+                _ = done.send(self.backend.size_bytes());
             }
             Chore::Close(done) => drop(done),
         }
@@ -129,14 +130,14 @@ impl Writer {
             let error = Arc::new(error);
             for (reply, _) in outcomes {
                 // Nobody waits any more: the caller was cancelled.
-                drop(reply.send(Err(WriteError::Backend(Arc::clone(&error)))));
+                _ = reply.send(Err(WriteError::Backend(Arc::clone(&error))));
             }
             return;
         }
         self.shared.publish(changes);
         for (reply, outcome) in outcomes {
             // As above.
-            drop(reply.send(outcome));
+            _ = reply.send(outcome);
         }
     }
 
