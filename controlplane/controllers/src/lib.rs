@@ -1,1 +1,50 @@
-//! controllers
+//! The controllers: "when this changes, make that true", each a pure plan in a folder of its own,
+//! all run by one loop over one set of views.
+//!
+//! Adding one: a folder with `plan.rs` and its tests, an `impl Controller` in its `mod.rs`, and a
+//! line in [`all`].
+
+pub mod controller;
+mod deployment;
+pub mod owner;
+pub mod pods;
+mod replicaset;
+mod run;
+pub mod world;
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+pub use controller::Controller;
+pub use world::World;
+
+/// What the controllers have to be told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The cluster's root certificates as PEM, for `kube-root-ca.crt` in every namespace.
+    pub root_ca_pem: String,
+    /// Address ranges of pods: one, or an IPv4 and an IPv6 one. Nodes get their share from these.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Prefix length of a node's share of an IPv4 range.
+    pub node_prefix_v4: u8,
+    /// Prefix length of a node's share of an IPv6 range.
+    pub node_prefix_v6: u8,
+    /// How long a node may stay silent before it counts as unreachable.
+    pub node_grace: Duration,
+    /// Finished pods beyond this number are deleted, oldest first.
+    pub finished_pods_max: usize,
+}
+
+/// Every controller.
+fn all(_config: &Config) -> Vec<Box<dyn Controller>> {
+    vec![Box::new(deployment::Deployments), Box::new(replicaset::ReplicaSets)]
+}
+
+/// Runs every controller until `shutdown`, over views made by [`World::reflect`] with the same
+/// client.
+pub async fn run(config: Config, client: Client, world: World, shutdown: CancellationToken) {
+    run::run_all(all(&config), client, world, shutdown).await;
+}
