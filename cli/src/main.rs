@@ -5,11 +5,14 @@
 
 mod check;
 mod debug;
+mod identities;
 mod kubeconfig;
 mod logging;
 mod pki;
 mod settings;
 mod status;
+mod supervisor;
+mod token;
 mod uplink;
 
 use std::io::Write;
@@ -32,6 +35,9 @@ enum Command {
     Status(status::Options),
     /// Shows what this machine lacks for running pods, and how to get it.
     Check,
+    /// Makes, lists and removes join tokens.
+    #[command(subcommand)]
+    Token(token::Command),
     /// Shows the state of a part of the running process.
     Debug(debug::Options),
 }
@@ -63,6 +69,7 @@ fn run(arguments: Arguments) -> Result<()> {
         match arguments.command {
             Command::Status(options) => status::run(&options).await,
             Command::Check => check::run(),
+            Command::Token(command) => token::run(&command).await,
             Command::Debug(options) => debug::run(&options).await,
         }
     })

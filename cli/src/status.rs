@@ -96,7 +96,8 @@ async fn look(options: &Options) -> Result<Seen> {
     }
 }
 
-async fn client(path: &PathBuf) -> Result<kube::Client> {
+/// A client from a kubeconfig.
+pub(crate) async fn client(path: &std::path::Path) -> Result<kube::Client> {
     let kubeconfig =
         Kubeconfig::read_from(path).with_context(|| format!("read {}", path.display()))?;
     let config =

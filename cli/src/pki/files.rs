@@ -58,8 +58,14 @@ pub(super) fn is_current(pem: &str, authority: &Authority, leaf: &Leaf, now: Sys
         return false;
     };
     let Ok(ca) = ca_block.parse_x509() else { return false };
-    certificate.verify_signature(Some(ca.public_key())).is_ok()
-        && !ends_soon(&certificate, now)
+    certificate.verify_signature(Some(ca.public_key())).is_ok() && lasts(pem, leaf, now)
+}
+
+/// Whether a certificate is for `leaf` and has enough of its life left.
+pub(super) fn lasts(pem: &str, leaf: &Leaf, now: SystemTime) -> bool {
+    let Ok((_, block)) = parse_x509_pem(pem.as_bytes()) else { return false };
+    let Ok(certificate) = block.parse_x509() else { return false };
+    !ends_soon(&certificate, now)
         && names_in(&certificate) == leaf.names.iter().cloned().collect()
         && subject_of(&certificate) == (leaf.common_name.clone(), leaf.organizations.clone())
 }

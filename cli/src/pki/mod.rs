@@ -3,6 +3,7 @@
 //! All keys are ECDSA P-256. Leaves live a year and are made anew at start, and once a day while
 //! running, when a third of their life is left or their names have changed.
 
+pub(crate) mod enroll;
 mod files;
 mod join;
 mod serving;
@@ -19,7 +20,7 @@ use rcgen::{
 
 pub(crate) use files::write_private;
 pub(crate) use join::{JoinToken, fetch_ca};
-pub(crate) use serving::Serving;
+pub(crate) use serving::{Serving, certificates, roots};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Life of the authority: as long as a cluster may live.

@@ -1,0 +1,191 @@
+//! `skeg server`: the control plane and, unless told otherwise, a node.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use apiserver::ApiServer;
+use ipnet::IpNet;
+use tokio::net::TcpListener;
+use tracing::info;
+
+use crate::debug::{Dump, Part};
+use crate::identities::Identities;
+use crate::pki::Serving;
+use crate::settings::Config;
+use crate::supervisor::Supervisor;
+use crate::{check, debug, kubeconfig, node, token};
+
+/// How long Events are kept: upstream's hour.
+const EVENT_TTL: Duration = Duration::from_secs(60 * 60);
+/// Node ports, as upstream.
+const NODE_PORTS: (u16, u16) = (30000, 32767);
+
+/// Runs until shutdown is asked for or a component fails.
+pub(crate) async fn run(config: Config) -> Result<()> {
+    if !config.disable_node {
+        check::require()?;
+    }
+    for folder in [config.data_dir.join("server"), config.run_dir.clone()] {
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    }
+    let mut supervisor = Supervisor::new()?;
+    let store = open_store(&config).await?;
+    let api_config = api_config(&config)?;
+    let identities = Identities::open(&config, api_config.kubernetes_service_ip())?;
+    let api_config = apiserver::Config {
+        cluster_ca_pem: identities.authority.certificate_pem().to_string(),
+        service_account_key_pem: identities.service_account_key_pem.clone(),
+        kubelet_tls: identities.kubelet_client_tls()?,
+        ..api_config
+    };
+    let api = ApiServer::start(api_config, store.clone(), kinds::builtin(), supervisor.shutdown())
+        .await
+        .context("start the API server")?;
+    let api_serving = serve_api(&config, &identities, &api, &mut supervisor).await?;
+    write_kubeconfig(&config, &identities)?;
+    start_control_plane(&config, &identities, &api, &mut supervisor).await?;
+
+    let mut dumps: BTreeMap<Part, Dump> = BTreeMap::new();
+    let dumped = store.clone();
+    dumps.insert(
+        Part::Store,
+        Arc::new(move || {
+            let text = dumped.describe("");
+            Box::pin(async move { text })
+        }),
+    );
+    let kubelet_serving = Serving::new(&identities.kubelet_serving()?)?;
+    if !config.disable_node {
+        let node_user = format!("system:node:{}", config.node_name);
+        let client = client(&api, &node_user, &["system:nodes"]);
+        let trust = node::Trust {
+            authority_pem: identities.authority.certificate_pem().to_string(),
+            serving: Arc::clone(&kubelet_serving),
+        };
+        dumps.extend(node::start(&config, client, trust, &mut supervisor).await?);
+    }
+    let shutdown = supervisor.shutdown();
+    supervisor.start("debug socket", debug::serve(config.run_dir.clone(), dumps, shutdown));
+    let shutdown = supervisor.shutdown();
+    supervisor.start("certificates", async move {
+        identities.keep_current(api_serving, kubelet_serving, shutdown).await;
+        Ok(())
+    });
+    let outcome = supervisor.wait().await;
+    store.close().await;
+    outcome
+}
+
+async fn open_store(config: &Config) -> Result<store::Store> {
+    let folder = config.data_dir.join("server/store");
+    let backend = store::EmbeddedBackend::open(&folder)
+        .with_context(|| format!("open the store in {}", folder.display()))?;
+    store::Store::open(Box::new(backend), store::Options::default())
+        .await
+        .with_context(|| format!("load the store in {}", folder.display()))
+}
+
+/// What the API server is told, its keys aside.
+fn api_config(config: &Config) -> Result<apiserver::Config> {
+    let cidr: IpNet = config
+        .service_cidr
+        .parse()
+        .with_context(|| format!("--service-cidr {:?}", config.service_cidr))?;
+    Ok(apiserver::Config {
+        advertise_address: config.node_ip,
+        advertise_port: config.api_port,
+        service_cidrs: vec![cidr],
+        node_ports: NODE_PORTS,
+        cluster_domain: config.cluster_domain.clone(),
+        cluster_ca_pem: String::new(),
+        service_account_issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
+        service_account_key_pem: String::new(),
+        anonymous: true,
+        kubelet_tls: Arc::new(
+            rustls::ClientConfig::builder()
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth(),
+        ),
+        event_ttl: EVENT_TTL,
+        build: "skeg".into(),
+    })
+}
+
+async fn serve_api(
+    config: &Config,
+    identities: &Identities,
+    api: &ApiServer,
+    supervisor: &mut Supervisor,
+) -> Result<Arc<Serving>> {
+    let serving = Serving::new(&identities.api_serving()?)?;
+    let tls = Arc::new(serving.tls(identities.authority.certificate_pem(), false)?);
+    // All addresses of the primary family: clients come from the node, its pods and outside.
+    let any: IpAddr = match config.node_ip {
+        IpAddr::V4(_) => IpAddr::from([0, 0, 0, 0]),
+        IpAddr::V6(_) => IpAddr::from([0_u16; 8]),
+    };
+    let address = SocketAddr::new(any, config.api_port);
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    let (api, shutdown) = (api.clone(), supervisor.shutdown());
+    supervisor.start("API", async move {
+        api.serve(listener, tls, shutdown).await.context("serve the API")
+    });
+    info!(%address, "the API answers");
+    Ok(serving)
+}
+
+fn write_kubeconfig(config: &Config, identities: &Identities) -> Result<()> {
+    let address = SocketAddr::new(config.node_ip, config.api_port);
+    let text = kubeconfig::text(
+        &format!("https://{address}"),
+        identities.authority.certificate_pem(),
+        "kubernetes-admin",
+        &identities.admin()?,
+    );
+    let own = config.data_dir.join("server/admin.kubeconfig");
+    for path in [&own, &config.kubeconfig] {
+        crate::pki::write_private(path, &text)?;
+    }
+    Ok(())
+}
+
+/// A client inside this process, as a user.
+fn client(api: &ApiServer, user: &str, groups: &[&str]) -> kube::Client {
+    kube::Client::new(api.client_service(user, groups), "default")
+}
+
+async fn start_control_plane(
+    config: &Config,
+    identities: &Identities,
+    api: &ApiServer,
+    supervisor: &mut Supervisor,
+) -> Result<()> {
+    let controllers = controllers::Config {
+        cluster_cidr: config.cluster_cidr.clone(),
+        cluster_ca_pem: identities.authority.certificate_pem().to_string(),
+    };
+    let client_of_controllers =
+        client(api, "system:kube-controller-manager", &["system:masters"]);
+    let shutdown = supervisor.shutdown();
+    supervisor.start("controllers", async move {
+        controllers::run(controllers, client_of_controllers, shutdown).await.map_err(Into::into)
+    });
+    let client_of_scheduler = client(api, "system:kube-scheduler", &["system:masters"]);
+    let shutdown = supervisor.shutdown();
+    supervisor.start("scheduler", async move {
+        scheduler::run(scheduler::Config {}, client_of_scheduler, shutdown)
+            .await
+            .map_err(Into::into)
+    });
+    let join = token::lasting(
+        &config.data_dir.join("server/node-token"),
+        identities.authority.certificate_pem(),
+    )?;
+    let admin = client(api, "kubernetes-admin", &["system:masters"]);
+    token::publish(&admin, &join, Duration::ZERO).await
+}
