@@ -7,7 +7,7 @@ use objects::k8s::jiff::Timestamp;
 use objects::{FieldErrors, GroupKind, GroupResource, GroupVersion, GroupVersionKind};
 use serde_json::Value;
 
-use crate::names;
+use objects::names::{self, NameCheck};
 
 /// Whether objects live in a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,10 +125,9 @@ pub trait Behaviour: Send + Sync {
     fn delete_grace_secs(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {
         None
     }
-    /// How `metadata.name` is spelled: what is wrong with a name (`prefix`: of a `generateName`),
-    /// one text each. The caller reports them at `metadata.name`.
-    fn name_faults(&self, name: &str, prefix: bool) -> Vec<String> {
-        names::subdomain_faults(name, prefix)
+    /// How `metadata.name` is spelled, for the validation of metadata.
+    fn name_check(&self) -> NameCheck {
+        names::name_is_dns_subdomain
     }
     /// The fields that a write through a subresource (empty: the main resource) cannot own,
     /// because [`Behaviour::prepare_update`] puts them back; server-side apply takes them out of

@@ -6,11 +6,17 @@
 //! fresh uid) it is given.
 
 mod builtin;
+mod cells;
+mod check;
+mod claim;
 mod columns;
+mod edit;
 pub mod kind;
-pub mod names;
 mod plain;
+mod pod;
+mod read;
 pub mod registry;
+mod signer;
 
 pub use builtin::builtin;
 pub use kind::{

@@ -1,7 +1,10 @@
 //! Rows of the core group.
 
 use super::row::{CDGPU, GPU, Row, SCALE, STATUS, sub};
+use std::sync::Arc;
+
 use crate::columns;
+use crate::pod::Pod;
 
 /// The core group, in discovery order.
 pub(crate) static ROWS: &[Row] = &[
@@ -56,7 +59,8 @@ pub(crate) static ROWS: &[Row] = &[
             sub("resize", GPU),
             STATUS,
         ])
-        .columns(columns::PODS),
+        .columns(columns::PODS)
+        .behaves(|| Arc::new(Pod)),
     Row::new("v1", "PodTemplate", "podtemplates", "podtemplate").columns(columns::PODTEMPLATES),
     Row::new("v1", "ReplicationController", "replicationcontrollers", "replicationcontroller")
         .short(&["rc"])

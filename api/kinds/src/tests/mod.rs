@@ -1,5 +1,6 @@
 //! Tests against facts recorded from a real API server, where those are laid beside the checkout.
 
+mod corpus;
 mod discovery;
 
 use std::path::PathBuf;

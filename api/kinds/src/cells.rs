@@ -1,0 +1,108 @@
+//! How cells of `kubectl get` are written.
+//!
+//! Source of behaviour: kubernetes `pkg/printers/internalversion`, v1.36.
+
+use objects::k8s::jiff::Timestamp;
+use objects::{ObjectExt, time};
+use serde_json::{Map, Value, json};
+
+use crate::kind::Cell;
+use crate::read::{Read, part};
+
+/// What stands for nothing.
+pub(crate) const NONE: &str = "<none>";
+/// What stands for something unknown, such as the age of an object without a creation time.
+pub(crate) const UNKNOWN: &str = "<unknown>";
+
+/// The object's name.
+pub(crate) fn name(object: &Value) -> Cell {
+    json!(object.name())
+}
+
+/// How old the object is.
+pub(crate) fn age(object: &Value, now: Timestamp) -> Cell {
+    json!(since(object.str_at(&["metadata", "creationTimestamp"]), now))
+}
+
+/// The creation time itself, for columns of type `date`.
+pub(crate) fn created(object: &Value) -> Cell {
+    json!(object.str_at(&["metadata", "creationTimestamp"]))
+}
+
+/// How long ago a time was, `<unknown>` if there is none.
+pub(crate) fn since(timestamp: &str, now: Timestamp) -> String {
+    time::age(timestamp, now)
+}
+
+/// A text, `<none>` if empty.
+pub(crate) fn or_none(text: &str) -> Cell {
+    json!(if text.is_empty() { NONE } else { text })
+}
+
+/// A number of a part of the object, 0 if absent.
+pub(crate) fn number(object: &Value, path: &[&str]) -> Cell {
+    json!(object.i64_at(path).unwrap_or(0))
+}
+
+/// A map of labels as `a=b,c=d`, `<none>` if empty.
+pub(crate) fn labels(map: Option<&Map<String, Value>>) -> Cell {
+    let pairs: Vec<String> = map
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or("")))
+        .collect();
+    or_none(&pairs.join(","))
+}
+
+/// A `LabelSelector` in words, as `kubectl` writes it.
+pub(crate) fn selector(selector: Option<&Value>) -> Cell {
+    let Some(selector) = selector else { return json!(NONE) };
+    let equal = selector
+        .entries("matchLabels")
+        .into_iter()
+        .map(|(key, value)| (key.to_string(), format!("{key}={}", value.as_str().unwrap_or(""))));
+    let rules = selector.items("matchExpressions").iter().map(|rule| {
+        let key = rule.text("key");
+        let mut values = rule.texts("values");
+        values.sort_unstable();
+        let list = values.join(",");
+        let text = match rule.text("operator") {
+            "In" => format!("{key} in ({list})"),
+            "NotIn" => format!("{key} notin ({list})"),
+            "Exists" => key.to_string(),
+            _ => format!("!{key}"),
+        };
+        (key.to_string(), text)
+    });
+    let mut terms: Vec<(String, String)> = equal.chain(rules).collect();
+    terms.sort_by(|a, b| a.0.cmp(&b.0));
+    let texts: Vec<String> = terms.into_iter().map(|(_, text)| text).collect();
+    or_none(&texts.join(","))
+}
+
+/// Names and images of the containers of a pod spec.
+pub(crate) fn containers(spec: &Value) -> [Cell; 2] {
+    let join = |key: &str| {
+        let texts: Vec<&str> = spec.items("containers").iter().map(|c| c.text(key)).collect();
+        json!(texts.join(","))
+    };
+    [join("name"), join("image")]
+}
+
+/// Name and age, the cells of the plainest kinds.
+pub(crate) fn name_and_age(object: &Value, now: Timestamp) -> Vec<Cell> {
+    vec![name(object), age(object, now)]
+}
+
+/// Name and creation time, the cells of kinds without columns of their own.
+pub(crate) fn name_and_created(object: &Value, _now: Timestamp) -> Vec<Cell> {
+    vec![name(object), created(object)]
+}
+
+/// Name, number of keys in `data` (and `binaryData`), age.
+pub(crate) fn data_count(object: &Value) -> usize {
+    ["data", "binaryData"]
+        .iter()
+        .map(|key| part(object, &[key]).as_object().map_or(0, Map::len))
+        .sum()
+}
