@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("images", &[]),
     ("network", &[]),
     ("kubelet", &["objects", "informer", "runtime", "images", "network"]),
-    ("services", &["objects", "informer", "ebpf-maps"]),
+    ("services", &["objects", "informer", "network", "ebpf-maps"]),
     ("dns", &["objects", "informer"]),
     ("host", &[]),
     ("xtask", &["host"]),
