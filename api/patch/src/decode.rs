@@ -33,9 +33,27 @@ pub enum DecodeError {
     /// Not JSON.
     #[error("{0}")]
     Syntax(String),
-    /// A value has the wrong type or form.
+    /// A leaf has the wrong form.
     #[error("{0}")]
     Type(String),
+    /// A value has the wrong type.
+    #[error("{text}")]
+    Mismatch {
+        /// The text when a body is decoded.
+        text: String,
+        /// The text when the object was made by a strategic merge patch, which upstream converts by
+        /// other code.
+        restore: String,
+    },
+}
+
+impl DecodeError {
+    /// The text when the object was made by a strategic merge patch.
+    pub fn restore_text(&self) -> &str {
+        match self {
+            Self::Syntax(text) | Self::Type(text) | Self::Mismatch { restore: text, .. } => text,
+        }
+    }
 }
 
 /// A decoded object.

@@ -7,10 +7,17 @@
 //! - [`decode::json`] reads a body: types checked, unknown fields dropped and named, normal form
 //!   (exactly the JSON a real API server would answer with). [`decode::value`] does the same to an
 //!   object made by a patch. [`decode::defaults`] fills in the schema's defaults.
+//! - [`json_patch`], [`merge_patch`], [`strategic`]: `parse` a body, `apply` it to an object; then
+//!   [`decode::value`] again. [`PatchError`] says which status each failure is answered with.
 
 pub mod decode;
+pub mod error;
+pub mod json_patch;
+pub mod merge_patch;
 pub mod schema;
+pub mod strategic;
 
+pub use error::{Conflict, PatchError};
 pub use schema::Schema;
 
 #[cfg(test)]

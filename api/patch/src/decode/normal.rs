@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::{DecodeError, ISSUES_MAX, Leaves};
+use crate::error::json_kind;
 use crate::schema::{Any, Either, Field, Scalar, Schema, Struct, StructRef, builtin};
 
 /// Checks a value and puts it into normal form. Also gives the unknown fields that were dropped.
@@ -36,14 +37,22 @@ struct Walk<'a> {
     issues: Vec<String>,
 }
 
-fn json_kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
+/// What upstream's converter of untyped objects says of a value of the wrong type.
+fn restore_text(value: &Value, wanted: &str) -> String {
+    let kind = match value {
+        Value::Null => "invalid",
         Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
         Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+    };
+    match wanted {
+        _ if wanted.starts_with("[]") => format!("cannot restore slice from {kind}"),
+        _ if wanted.starts_with("map[") => format!("cannot restore map from {kind}"),
+        _ if wanted.contains('.') => format!("cannot restore struct from: {kind}"),
+        _ => format!("cannot convert {kind} to {wanted}"),
     }
 }
 
@@ -106,9 +115,10 @@ impl Walk<'_> {
             format!("struct field {}.{}", self.owner, fields.join("."))
         };
         let kind = json_kind(value);
-        DecodeError::Type(format!(
-            "json: cannot unmarshal {kind}{detail} into Go {into} of type {wanted}"
-        ))
+        DecodeError::Mismatch {
+            text: format!("json: cannot unmarshal {kind}{detail} into Go {into} of type {wanted}"),
+            restore: restore_text(value, wanted),
+        }
     }
 
     fn wrong<T>(&self, value: &Value, schema: &Schema) -> Result<T, DecodeError> {

@@ -229,3 +229,9 @@ fn defaults_of_both_sorts() {
     defaults(&mut pod, &builtin(POD).unwrap());
     assert_eq!(pod["spec"]["containers"][0]["ports"][0]["protocol"], "TCP");
 }
+
+#[test]
+fn after_a_strategic_merge_the_converter_speaks() {
+    let error = decode(POD, r#"{"spec":{"containers":"x"}}"#).unwrap_err();
+    assert_eq!(error.restore_text(), "cannot restore slice from string");
+}
