@@ -1,13 +1,56 @@
 //! Pod network: addresses, one routed veth per pod, routes; all by netlink.
 
+//!
+//! `plan`, `nodes` and `ipam` are PURE: they say what a pod's connection consists of, which routes
+//! lead to other nodes, and which addresses are in use. `pods` and `run` carry that out over
+//! `netlink`. Truth is in the kernel and in one record per pod on disk: a new agent reads those and
+//! touches nothing that works.
+
 mod cookie;
+#[cfg(any(test, feature = "test-support"))]
+pub mod fake;
+mod ipam;
+#[cfg(test)]
+mod kernel;
+mod netlink;
+mod netns;
+mod nodes;
+mod plan;
+mod pods;
+mod records;
+mod run;
+#[cfg(any(test, feature = "test-support"))]
+pub mod testing;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use futures::future::BoxFuture;
+use ipnet::IpNet;
 
 pub use cookie::netns_cookie;
+pub use plan::HOST_LINK_PREFIX;
+pub use pods::Network;
+pub use run::reflect_nodes;
+
+/// The pod network of one node.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name of the Node object.
+    pub node_name: String,
+    /// Folder of the records, such as `/run/skeg/network`: what is in it lasts until reboot.
+    pub state_dir: PathBuf,
+    /// The node's own addresses; the links that have them lead to other nodes.
+    pub node_addresses: Vec<IpAddr>,
+    /// Addresses that the node answers on besides, such as the cluster DNS; put on the loopback.
+    pub own_addresses: Vec<IpAddr>,
+    /// Ranges of Service addresses: what of them is no Service is unreachable at once.
+    pub service_cidrs: Vec<IpNet>,
+    /// MTU of pods; `None` takes the smallest of the uplinks'.
+    pub mtu_bytes: Option<u32>,
+    /// Lets the node forward packets (`net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`).
+    pub set_sysctls: bool,
+}
 
 /// What went wrong in the network.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +61,9 @@ pub enum NetworkError {
         /// The node's pod range.
         cidr: String,
     },
+    /// The node has no range yet: its Node object has no pod CIDR.
+    #[error("the node has not been given a pod range yet")]
+    NoRange,
     /// A netlink request failed.
     #[error("{operation} {object}")]
     Netlink {
