@@ -1,0 +1,116 @@
+//! What the server does besides answering: following its own indexes, and sweeping.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::{Event, List, WatchError};
+use tracing::Instrument;
+
+use crate::crd;
+use crate::encode;
+use crate::server::Server;
+
+/// How often expired Events are looked for: rarely enough to cost nothing, as they live an hour.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How much history is kept for clients that come back, in sweeps: five minutes.
+const HISTORY_SWEEPS: usize = 5;
+
+/// Loads the indexes and starts the tasks that keep them up to date, until shutdown.
+pub fn start(server: &Arc<Server>) {
+    follow(server, "rbac.authorization.k8s.io/", |server, key, record| {
+        let object = record.map(encode::parse);
+        server.rbac.apply(key, object.as_ref());
+    });
+    follow(server, "/services/", |server, key, record| {
+        let object = record.map(encode::parse);
+        server.allocations.observe(key, object.as_ref());
+    });
+    follow(server, "apiextensions.k8s.io/customresourcedefinitions/", |server, key, record| {
+        let object = record.map(encode::parse);
+        crd::apply(server, key, object.as_ref());
+    });
+    let sweeper = server.clone();
+    tokio::spawn(async move { sweep(&sweeper).await }.instrument(tracing::info_span!("sweep")));
+}
+
+type Apply = fn(&Server, &str, Option<&store::Record>);
+
+/// Applies what is there in a scope now, and everything that happens to it from now on.
+fn follow(server: &Arc<Server>, scope: &'static str, apply: Apply) {
+    let server = server.clone();
+    let mut revision = load(&server, scope, apply);
+    tokio::spawn(
+        async move {
+            loop {
+                let mut watch = match server.store.watch(scope, revision) {
+                    Ok(watch) => watch,
+                    Err(_) => {
+                        revision = load(&server, scope, apply);
+                        continue;
+                    }
+                };
+                loop {
+                    let events = tokio::select! {
+                        () = server.shutdown.cancelled() => return,
+                        events = watch.next() => events,
+                    };
+                    match events {
+                        Ok(events) => {
+                            for event in events.iter() {
+                                revision = event.revision();
+                                match event {
+                                    Event::Created(new) | Event::Updated(new, _) => {
+                                        apply(&server, &new.key, Some(new));
+                                    }
+                                    Event::Deleted(last, _) => apply(&server, &last.key, None),
+                                }
+                            }
+                        }
+                        Err(WatchError::Closed) => return,
+                        // History has moved on: what is there now says it all but for what is
+                        // gone, which these indexes only keep too long.
+                        Err(WatchError::TooSlow { .. }) => {
+                            revision = load(&server, scope, apply);
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        .instrument(tracing::info_span!("index", scope)),
+    );
+}
+
+fn load(server: &Server, scope: &str, apply: Apply) -> u64 {
+    let query = List { scope, ..List::default() };
+    match server.store.list(&query) {
+        Ok(page) => {
+            for record in &page.records {
+                apply(server, &record.key, Some(record));
+            }
+            page.revision
+        }
+        Err(_) => server.store.revision(),
+    }
+}
+
+/// Removes expired objects, and forgets history past its age.
+async fn sweep(server: &Server) {
+    let mut past: std::collections::VecDeque<u64> = std::collections::VecDeque::new();
+    loop {
+        tokio::select! {
+            () = server.shutdown.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
+        let now_secs = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+        if let Err(error) = server.store.expire(now_secs).await {
+            tracing::warn!(%error, "sweep expired objects");
+        }
+        past.push_back(server.store.revision());
+        if past.len() > HISTORY_SWEEPS
+            && let Some(revision) = past.pop_front()
+        {
+            server.store.compact(revision);
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Between bytes and objects: where `patch`'s schema table, the registry and requests meet.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::HeaderMap;
+use kinds::Kind;
+use objects::{ApiError, FieldErrors, ObjectExt};
+use patch::Schema;
+use patch::decode::{self, Leaves};
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::negotiate::{self, Encoding};
+use crate::options::{FieldValidation, WriteOptions};
+use crate::pipeline::{Ownership, Stored};
+use crate::server::Server;
+use crate::verbs::create;
+
+/// How leaves are read: `objects` knows, `patch` asks.
+pub const LEAVES: Leaves = Leaves {
+    quantity: objects::quantity::canonical,
+    time: |text| {
+        objects::time::parse_time(text)
+            .map(objects::time::format_time)
+            .map_err(|error| error.to_string())
+    },
+    micro_time: |text| {
+        objects::time::parse_micro_time(text)
+            .map(objects::time::format_micro_time)
+            .map_err(|error| error.to_string())
+    },
+};
+
+/// The schemas of custom resources, by group, version and kind; built-in ones are in `patch`.
+#[derive(Default)]
+pub struct Schemas {
+    custom: ArcSwap<HashMap<(String, String, String), Arc<Schema>>>,
+}
+
+impl Schemas {
+    /// No custom resources yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The schema of a kind. `None` for a kind without one, which takes any JSON.
+    pub fn of(&self, kind: &Kind) -> Option<Schema> {
+        if !kind.schema.is_empty() {
+            return patch::schema::builtin(&kind.schema);
+        }
+        let names = &kind.names;
+        let key = (names.group.clone(), names.version.clone(), names.kind.clone());
+        self.custom.load().get(&key).map(|schema| Schema::clone(schema))
+    }
+
+    /// Adds or replaces a custom resource's schema.
+    pub fn set(&self, group: &str, version: &str, kind: &str, schema: Schema) {
+        let key = (group.to_string(), version.to_string(), kind.to_string());
+        let schema = Arc::new(schema);
+        self.custom.rcu(|old| {
+            let mut new = HashMap::clone(old);
+            new.insert(key.clone(), schema.clone());
+            new
+        });
+    }
+}
+
+/// An object as it was sent.
+#[derive(Debug, Clone)]
+pub struct Decoded {
+    /// The object, of the expected type.
+    pub object: Value,
+    /// Texts for `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+/// Decodes the body of a create or update of the call's own kind.
+pub fn decode_body(
+    server: &Server,
+    call: &Call,
+    body: &[u8],
+    options: &WriteOptions,
+) -> Result<Decoded, ApiError> {
+    let names = &call.kind.names;
+    let expected = (names.group.as_str(), names.version.as_str(), names.kind.as_str());
+    let schema = server.schemas.of(&call.kind);
+    decode_as(&call.headers, body, expected, schema.as_ref(), options.field_validation)
+}
+
+/// Decodes a body as an object of a type.
+pub fn decode_as(
+    headers: &HeaderMap,
+    body: &[u8],
+    expected: (&str, &str, &str),
+    schema: Option<&Schema>,
+    validation: FieldValidation,
+) -> Result<Decoded, ApiError> {
+    let (group, version, kind) = expected;
+    let encoding = negotiate::body_encoding(headers, true)?;
+    let unrecognized = |why: &str| {
+        let shown = String::from_utf8_lossy(&body[..body.len().min(1024)]);
+        ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): couldn't get \
+             version/kind; json parse error: {why} ({shown})"
+        ))
+    };
+    let cannot = |why: &str| {
+        ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
+        ))
+    };
+    let (mut object, mut issues) = read(encoding, body).map_err(|error| match error {
+        ReadError::Syntax(why) => unrecognized(&why),
+        ReadError::Protobuf(why) => ApiError::bad_request(why),
+    })?;
+    if object.is_null() {
+        object = json!({});
+    }
+    if !object.is_object() {
+        let found = go_kind(&object);
+        return Err(unrecognized(&format!(
+            "json: cannot unmarshal {found} into Go value of type struct {{ APIVersion string \
+             \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+        )));
+    }
+    create::check_type((group, version, kind), &mut object)?;
+    if let Some(schema) = schema {
+        let decoded =
+            decode::value(object, schema, &LEAVES).map_err(|error| cannot(&error.to_string()))?;
+        object = decoded.value;
+        issues.extend(decoded.issues);
+        issues.sort();
+    }
+    object["apiVersion"] = objects::GroupVersion::new(group, version).to_string().into();
+    object["kind"] = kind.into();
+    let warnings = judge(&issues, validation, || {
+        format!("{kind} in version {version:?} cannot be handled as a {kind}")
+    })?;
+    Ok(Decoded { object, warnings })
+}
+
+/// What becomes of unknown and duplicate fields.
+pub fn judge(
+    issues: &[String],
+    validation: FieldValidation,
+    subject: impl Fn() -> String,
+) -> Result<Vec<String>, ApiError> {
+    match validation {
+        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Warn => Ok(issues.to_vec()),
+        FieldValidation::Strict if issues.is_empty() => Ok(Vec::new()),
+        FieldValidation::Strict => Err(ApiError::bad_request(format!(
+            "{}: strict decoding error: {}",
+            subject(),
+            issues.join(", ")
+        ))),
+    }
+}
+
+enum ReadError {
+    Syntax(String),
+    Protobuf(String),
+}
+
+fn read(encoding: Encoding, body: &[u8]) -> Result<(Value, Vec<String>), ReadError> {
+    match encoding {
+        Encoding::Json => {
+            decode::untyped(body).map_err(|error| ReadError::Syntax(error.to_string()))
+        }
+        Encoding::Yaml => yaml(body).map(|value| (value, Vec::new())).map_err(ReadError::Syntax),
+        Encoding::Protobuf => Err(ReadError::Protobuf(
+            "provided data does not appear to be a protobuf message, expected prefix [107 56 115 \
+             0]"
+            .into(),
+        )),
+    }
+}
+
+/// Reads YAML (of which JSON is a part).
+pub fn yaml(body: &[u8]) -> Result<Value, String> {
+    let text = std::str::from_utf8(body).map_err(|_| "yaml: invalid UTF-8".to_string())?;
+    serde_saphyr::from_str(text)
+        .map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))
+}
+
+fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        Value::Null | Value::Object(_) => "object",
+    }
+}
+
+/// Decodes the body of a delete.
+pub fn decode_delete_options(headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiError> {
+    let encoding = negotiate::body_encoding(headers, true)?;
+    let (object, _) = read(encoding, body).map_err(|error| match error {
+        ReadError::Syntax(why) => {
+            ApiError::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
+        }
+        ReadError::Protobuf(why) => ApiError::bad_request(why),
+    })?;
+    let kind = object.kind();
+    if !kind.is_empty() && kind != "DeleteOptions" {
+        let version = object.api_version();
+        return Err(ApiError::bad_request(format!(
+            "no kind {kind:?} is registered for version {version:?} in scheme \
+             \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
+        )));
+    }
+    if object.is_object() { Ok(object) } else { Ok(json!({})) }
+}
+
+/// Fills in defaults: the schema's, then the kind's own.
+pub fn default(server: &Server, call: &Call, object: &mut Value) {
+    if let Some(schema) = server.schemas.of(&call.kind) {
+        decode::defaults(object, &schema);
+    }
+    call.kind.behaviour.default(object);
+}
+
+/// Reports violations of a custom resource's schema. Built-in kinds validate in their behaviour.
+pub fn validate_schema(call: &Call, object: &Value, errors: &mut FieldErrors) {
+    if call.kind.definition.is_some() {
+        crate::crd::validate(call, object, errors);
+    }
+}
+
+/// Gives changed fields to the request's manager.
+pub fn own(
+    _server: &Server,
+    _call: &Call,
+    _options: &WriteOptions,
+    _ownership: Ownership,
+    _new: &mut Value,
+    _old: Option<&Stored>,
+) -> Result<(), ApiError> {
+    Ok(())
+}
+
+/// Gives the sent fields of a subresource's request to its manager.
+pub fn own_as(
+    _server: &Server,
+    _call: &Call,
+    _options: &WriteOptions,
+    _request: &mut Value,
+) -> Result<(), ApiError> {
+    Ok(())
+}
+
+/// Server-side apply.
+pub struct Apply;
+
+impl Apply {
+    /// Reads the applied configuration.
+    pub fn new(
+        _call: &Call,
+        _applied: Value,
+        _issues: Vec<String>,
+        _schema: Option<Schema>,
+        _options: &WriteOptions,
+    ) -> Result<Self, ApiError> {
+        Ok(Self)
+    }
+}
+
+impl crate::pipeline::Change for Apply {
+    fn produce(
+        &self,
+        call: &Call,
+        _old: Option<&Stored>,
+    ) -> Result<crate::pipeline::Produced, ApiError> {
+        Err(call.not_found())
+    }
+}

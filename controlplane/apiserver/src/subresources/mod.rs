@@ -1,0 +1,64 @@
+//! Subresources, and the kinds that are answered but never stored.
+
+mod binding;
+mod eviction;
+mod kubelet;
+mod log;
+mod proxy;
+pub mod reviews;
+mod scale;
+mod streaming;
+mod token;
+
+use std::sync::Arc;
+
+use http::Request;
+use objects::ApiError;
+
+use crate::answer::Answer;
+use crate::body::Body;
+use crate::call::Call;
+use crate::route::Verb;
+use crate::router::{method_not_allowed, read};
+use crate::server::Server;
+use crate::verbs;
+
+/// Answers a request on a subresource.
+pub async fn answer(
+    server: &Arc<Server>,
+    call: Call,
+    request: Request<Body>,
+) -> Result<Answer, ApiError> {
+    let name = call.path.subresource.as_str();
+    let Some(subresource) = call.kind.subresource(name) else {
+        return Err(ApiError::no_such_path());
+    };
+    let proxied = matches!(name, "proxy");
+    if !call.path.rest.trim_end_matches('/').is_empty() && !proxied {
+        return Err(ApiError::no_such_path());
+    }
+    if !subresource.verbs.iter().any(|verb| verb == call.verb.as_str()) {
+        return Err(method_not_allowed());
+    }
+    match name {
+        "exec" | "attach" | "portforward" => streaming::answer(server, &call, request).await,
+        "log" => log::answer(server, &call).await,
+        "proxy" => proxy::answer(server, &call, request).await,
+        "scale" => scale::answer(server, &call, &read(request.into_body()).await?).await,
+        "binding" => binding::answer(server, &call, &read(request.into_body()).await?).await,
+        "eviction" => eviction::answer(server, &call, &read(request.into_body()).await?).await,
+        "token" => token::answer(server, &call, &read(request.into_body()).await?).await,
+        _ => part(server, &call, request.into_body()).await,
+    }
+}
+
+/// Subresources that are a part of their parent: `status`, `finalize`, `approval`,
+/// `ephemeralcontainers`, `resize`. Which part is the kind's behaviour.
+async fn part(server: &Server, call: &Call, body: Body) -> Result<Answer, ApiError> {
+    match call.verb {
+        Verb::Get => verbs::get::get(server, call).await,
+        Verb::Update => verbs::update::update(server, call, &read(body).await?).await,
+        Verb::Patch => verbs::patch::patch(server, call, &read(body).await?).await,
+        _ => Err(method_not_allowed()),
+    }
+}

@@ -1,0 +1,67 @@
+//! Replaces an object.
+
+use objects::{ApiError, ObjectExt};
+
+use crate::answer::Answer;
+use crate::call::Call;
+use crate::codec::{self, Decoded};
+use crate::options::WriteOptions;
+use crate::pipeline::{self, Change, Ownership, Produced, Stored};
+use crate::server::Server;
+use crate::verbs::{create, get};
+
+/// Answers an `update` of an object or of the part that a subresource shows.
+pub async fn update(server: &Server, call: &Call, body: &[u8]) -> Result<Answer, ApiError> {
+    let form = get::form(call)?;
+    let options = WriteOptions::parse(&call.query, "UpdateOptions", false)?;
+    let decoded = codec::decode_body(server, call, body, &options)?;
+    check_name(call, &decoded)?;
+    create::check_namespace(call, &decoded.object)?;
+    let written = pipeline::write(server, call, &options, &Update(decoded)).await?;
+    create::answer(call, form, written)
+}
+
+fn check_name(call: &Call, decoded: &Decoded) -> Result<(), ApiError> {
+    let (sent, wanted) = (decoded.object.name(), call.name());
+    if sent.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({wanted} based on URL) was undeterminable: name must be \
+             provided"
+        )));
+    }
+    if sent != wanted {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({sent}) does not match the name on the URL ({wanted})"
+        )));
+    }
+    Ok(())
+}
+
+/// 500 for a resource version in an object that is no number, as upstream answers.
+pub fn unreadable_version(version: &str) -> ApiError {
+    ApiError::internal(format!(
+        "resourceVersion: Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: \
+         invalid syntax"
+    ))
+}
+
+/// The object becomes what was sent.
+struct Update(Decoded);
+
+impl Change for Update {
+    fn produce(&self, call: &Call, old: Option<&Stored>) -> Result<Produced, ApiError> {
+        let may_create =
+            call.kind.behaviour.creates_on_update() && call.path.subresource.is_empty();
+        if old.is_none() && !may_create {
+            return Err(call.not_found());
+        }
+        if old.is_none() && !self.0.object.uid().is_empty() {
+            return Err(call.not_found());
+        }
+        Ok(Produced {
+            object: self.0.object.clone(),
+            ownership: Ownership::Update,
+            warnings: self.0.warnings.clone(),
+        })
+    }
+}
