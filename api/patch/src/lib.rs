@@ -9,7 +9,10 @@
 //!   object made by a patch. [`decode::defaults`] fills in the schema's defaults.
 //! - [`json_patch`], [`merge_patch`], [`strategic`]: `parse` a body, `apply` it to an object; then
 //!   [`decode::value`] again. [`PatchError`] says which status each failure is answered with.
+//! - [`apply::apply`] is server-side apply; [`apply::track`] notes in `managedFields` what any other
+//!   write changed, and is called for each, after defaulting and before admission.
 
+pub mod apply;
 pub mod decode;
 pub mod error;
 pub mod json_patch;

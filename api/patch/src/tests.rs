@@ -1,5 +1,7 @@
 //! What the tests of several modules share.
 
+mod recorded;
+
 use proptest::prelude::*;
 use serde_json::Value;
 
