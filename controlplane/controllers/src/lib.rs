@@ -6,10 +6,15 @@
 
 pub mod controller;
 mod deployment;
+mod endpoints;
+mod endpointslice;
+mod nodeipam;
 pub mod owner;
 pub mod pods;
 mod replicaset;
+mod rootca;
 mod run;
+mod serviceaccount;
 pub mod world;
 
 use std::time::Duration;
@@ -39,8 +44,21 @@ pub struct Config {
 }
 
 /// Every controller.
-fn all(_config: &Config) -> Vec<Box<dyn Controller>> {
-    vec![Box::new(deployment::Deployments), Box::new(replicaset::ReplicaSets)]
+fn all(config: &Config) -> Vec<Box<dyn Controller>> {
+    let ranges = config.pod_cidrs.iter().map(|range| match range {
+        IpNet::V4(_) => (*range, config.node_prefix_v4),
+        IpNet::V6(_) => (*range, config.node_prefix_v6),
+    });
+    vec![
+        Box::new(deployment::Deployments),
+        Box::new(replicaset::ReplicaSets),
+        Box::new(endpointslice::EndpointSlices),
+        Box::new(endpointslice::EndpointSliceMirroring),
+        Box::new(endpoints::EndpointsOfServices),
+        Box::new(serviceaccount::ServiceAccounts),
+        Box::new(rootca::RootCaMaps { pem: config.root_ca_pem.clone() }),
+        Box::new(nodeipam::NodeIpam { ranges: ranges.collect() }),
+    ]
 }
 
 /// Runs every controller until `shutdown`, over views made by [`World::reflect`] with the same
