@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::pki::{Identity, JoinToken, Leaf, Serving, certificates, enroll, fetch_ca};
-use crate::settings::Config;
 use crate::supervisor::Supervisor;
 use crate::{check, debug, node};
 

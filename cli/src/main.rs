@@ -3,12 +3,15 @@
 //! It reads the configuration, makes keys and certificates, opens the store, and hands each
 //! component what it needs. It decides nothing that Kubernetes decides.
 
+mod agent;
 mod check;
 mod debug;
 mod identities;
 mod kubeconfig;
 mod logging;
+mod node;
 mod pki;
+mod server;
 mod settings;
 mod status;
 mod supervisor;
@@ -31,6 +34,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs the control plane and, unless told otherwise, a node.
+    Server(settings::Settings),
+    /// Runs a further node, joined by a token.
+    Agent(agent::Options),
     /// Shows whether the API answers and the nodes are Ready.
     Status(status::Options),
     /// Shows what this machine lacks for running pods, and how to get it.
@@ -67,6 +74,8 @@ fn run(arguments: Arguments) -> Result<()> {
         .context("start the async runtime")?;
     runtime.block_on(async {
         match arguments.command {
+            Command::Server(settings) => server::run(settings.decide()?).await,
+            Command::Agent(options) => agent::run(options).await,
             Command::Status(options) => status::run(&options).await,
             Command::Check => check::run(),
             Command::Token(command) => token::run(&command).await,

@@ -21,6 +21,10 @@ use crate::{check, debug, kubeconfig, node, token};
 
 /// How long Events are kept: upstream's hour.
 const EVENT_TTL: Duration = Duration::from_secs(60 * 60);
+/// A node that is silent so long counts as unreachable: upstream's.
+const NODE_GRACE: Duration = Duration::from_secs(40);
+/// Finished pods that are kept: upstream's `--terminated-pod-gc-threshold`.
+const FINISHED_PODS_MAX: usize = 12_500;
 /// Node ports, as upstream.
 const NODE_PORTS: (u16, u16) = (30000, 32767);
 
@@ -83,6 +87,7 @@ pub(crate) async fn run(config: Config) -> Result<()> {
 async fn open_store(config: &Config) -> Result<store::Store> {
     let folder = config.data_dir.join("server/store");
     let backend = store::EmbeddedBackend::open(&folder)
+        .await
         .with_context(|| format!("open the store in {}", folder.display()))?;
     store::Store::open(Box::new(backend), store::Options::default())
         .await
@@ -165,22 +170,41 @@ async fn start_control_plane(
     api: &ApiServer,
     supervisor: &mut Supervisor,
 ) -> Result<()> {
+    let pod_cidr: IpNet = config
+        .cluster_cidr
+        .parse()
+        .with_context(|| format!("--cluster-cidr {:?}", config.cluster_cidr))?;
     let controllers = controllers::Config {
-        cluster_cidr: config.cluster_cidr.clone(),
-        cluster_ca_pem: identities.authority.certificate_pem().to_string(),
+        root_ca_pem: identities.authority.certificate_pem().to_string(),
+        pod_cidrs: vec![pod_cidr],
+        // As upstream: 254 pods of a node, 256 nodes of the default range.
+        node_prefix_v4: 24,
+        node_prefix_v6: 64,
+        node_grace: NODE_GRACE,
+        finished_pods_max: FINISHED_PODS_MAX,
     };
     let client_of_controllers =
         client(api, "system:kube-controller-manager", &["system:masters"]);
+    let world = controllers::World::reflect(&client_of_controllers, &supervisor.shutdown());
+    // One view of each kind for the whole control plane: the cluster's state is in memory once.
+    let own = scheduler::Views::reflect(&client_of_controllers, &supervisor.shutdown());
+    let views = scheduler::Views {
+        pods: world.pods.clone(),
+        nodes: world.nodes.clone(),
+        namespaces: world.namespaces.clone(),
+        ..own
+    };
     let shutdown = supervisor.shutdown();
     supervisor.start("controllers", async move {
-        controllers::run(controllers, client_of_controllers, shutdown).await.map_err(Into::into)
+        controllers::run(controllers, client_of_controllers, world, shutdown).await;
+        Ok(())
     });
     let client_of_scheduler = client(api, "system:kube-scheduler", &["system:masters"]);
+    let scheduler = scheduler::Config { scheduler_name: "default-scheduler".into() };
     let shutdown = supervisor.shutdown();
     supervisor.start("scheduler", async move {
-        scheduler::run(scheduler::Config {}, client_of_scheduler, shutdown)
-            .await
-            .map_err(Into::into)
+        scheduler::run(scheduler, client_of_scheduler, views, shutdown).await;
+        Ok(())
     });
     let join = token::lasting(
         &config.data_dir.join("server/node-token"),

@@ -20,8 +20,9 @@ pub fn name(user: &User) -> Option<&str> {
 /// Decides for nodes; `None` leaves the decision to others.
 pub fn decide(server: &Server, user: &User, attributes: &Attributes<'_>) -> Option<Decision> {
     name(user)?;
-    server
-        .rbac
-        .cluster_role_allows("system:node", attributes)
+    // A node of skeg also programs Services and answers DNS: it has the proxier's rules too.
+    ["system:node", "system:node-proxier"]
+        .into_iter()
+        .any(|role| server.rbac.cluster_role_allows(role, attributes))
         .then(|| Decision { allowed: true, reason: String::new() })
 }
