@@ -3,6 +3,7 @@
 //! Source of behaviour: kubernetes `pkg/printers/internalversion`, v1.36.
 
 use objects::k8s::jiff::Timestamp;
+use objects::selector::Selector;
 use objects::{ObjectExt, time};
 use serde_json::{Map, Value, json};
 
@@ -56,28 +57,11 @@ pub(crate) fn labels(map: Option<&Map<String, Value>>) -> Cell {
 
 /// A `LabelSelector` in words, as `kubectl` writes it.
 pub(crate) fn selector(selector: Option<&Value>) -> Cell {
-    let Some(selector) = selector else { return json!(NONE) };
-    let equal = selector
-        .entries("matchLabels")
-        .into_iter()
-        .map(|(key, value)| (key.to_string(), format!("{key}={}", value.as_str().unwrap_or(""))));
-    let rules = selector.items("matchExpressions").iter().map(|rule| {
-        let key = rule.text("key");
-        let mut values = rule.texts("values");
-        values.sort_unstable();
-        let list = values.join(",");
-        let text = match rule.text("operator") {
-            "In" => format!("{key} in ({list})"),
-            "NotIn" => format!("{key} notin ({list})"),
-            "Exists" => key.to_string(),
-            _ => format!("!{key}"),
-        };
-        (key.to_string(), text)
-    });
-    let mut terms: Vec<(String, String)> = equal.chain(rules).collect();
-    terms.sort_by(|a, b| a.0.cmp(&b.0));
-    let texts: Vec<String> = terms.into_iter().map(|(_, text)| text).collect();
-    or_none(&texts.join(","))
+    match selector.map(|selector| Selector::from_label_selector(Some(selector))) {
+        None => json!(NONE),
+        Some(Ok(selector)) => or_none(&selector.to_string()),
+        Some(Err(_)) => json!("<error>"),
+    }
 }
 
 /// Names and images of the containers of a pod spec.

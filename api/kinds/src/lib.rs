@@ -5,17 +5,21 @@
 //! PURE: no I/O, no clock, no randomness, no async. What a function needs of the world (time, a
 //! fresh uid) it is given.
 
+mod apps;
 mod builtin;
 mod cells;
 mod check;
 mod claim;
 mod columns;
+mod core;
 mod edit;
 pub mod kind;
+mod lifecycle;
 mod plain;
 mod pod;
 mod read;
 pub mod registry;
+pub mod service;
 mod signer;
 
 pub use builtin::builtin;

@@ -1,7 +1,15 @@
 //! Rows of the named groups, in discovery order.
 
 use super::row::{GPU, Row, SCALE, STATUS, sub};
+use std::sync::Arc;
+
+use crate::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use crate::columns;
+use crate::core::{Event, event_to_core, event_to_events};
+use crate::kind::Conversion;
+
+const EVENTS_CONVERSION: Conversion =
+    Conversion { to_storage: event_to_core, from_storage: event_to_events };
 
 /// Every named group, in discovery order, and its rows.
 pub(crate) static GROUPS: &[(&str, &[Row])] = &[
@@ -35,31 +43,39 @@ static APIREGISTRATION: &[Row] = &[Row::new("v1", "APIService", "apiservices", "
 
 static APPS: &[Row] = &[
     Row::new("v1", "ControllerRevision", "controllerrevisions", "controllerrevision")
-        .columns(columns::CONTROLLERREVISIONS),
+        .columns(columns::CONTROLLERREVISIONS)
+        .behaves(|| Arc::new(ControllerRevision)),
     Row::new("v1", "DaemonSet", "daemonsets", "daemonset")
         .short(&["ds"])
         .categories(&["all"])
         .subresources(&[STATUS])
-        .columns(columns::DAEMONSETS),
+        .columns(columns::DAEMONSETS)
+        .behaves(|| Arc::new(DaemonSet)),
     Row::new("v1", "Deployment", "deployments", "deployment")
         .short(&["deploy"])
         .categories(&["all"])
         .subresources(&[SCALE, STATUS])
-        .columns(columns::DEPLOYMENTS),
+        .columns(columns::DEPLOYMENTS)
+        .behaves(|| Arc::new(Deployment)),
     Row::new("v1", "ReplicaSet", "replicasets", "replicaset")
         .short(&["rs"])
         .categories(&["all"])
         .subresources(&[SCALE, STATUS])
-        .columns(columns::REPLICASETS),
+        .columns(columns::REPLICASETS)
+        .behaves(|| Arc::new(ReplicaSet)),
     Row::new("v1", "StatefulSet", "statefulsets", "statefulset")
         .short(&["sts"])
         .categories(&["all"])
         .subresources(&[SCALE, STATUS])
-        .columns(columns::STATEFULSETS),
+        .columns(columns::STATEFULSETS)
+        .behaves(|| Arc::new(StatefulSet)),
 ];
 
-static EVENTS: &[Row] =
-    &[Row::new("v1", "Event", "events", "event").short(&["ev"]).columns(columns::EVENTS)];
+static EVENTS: &[Row] = &[Row::new("v1", "Event", "events", "event")
+    .short(&["ev"])
+    .columns(columns::EVENTS)
+    .behaves(|| Arc::new(Event(true)))
+    .stored_as("", "v1", EVENTS_CONVERSION)];
 
 static AUTHENTICATION: &[Row] = &[
     Row::new("v1", "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview")

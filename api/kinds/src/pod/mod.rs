@@ -58,6 +58,7 @@ impl Behaviour for Pod {
         pod.set_at(&["status"], status);
         merge_label_keys(pod);
         copy_apparmor_annotations(pod);
+        drop_disabled(pod);
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value, context: &WriteContext<'_>) {
@@ -162,6 +163,17 @@ impl Behaviour for Pod {
             "" => &["status"],
             "status" => &["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"],
             _ => &[],
+        }
+    }
+}
+
+/// Drops what features that are off by default would bring.
+fn drop_disabled(pod: &mut Value) {
+    for volume in pod.map_mut("spec").items_mut("volumes") {
+        let Some(projected) = volume.field_mut("projected") else { continue };
+        for source in projected.items_mut("sources") {
+            source.drop_field("clusterTrustBundle");
+            source.drop_field("podCertificate");
         }
     }
 }
