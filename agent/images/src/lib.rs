@@ -1,4 +1,34 @@
 //! Image references, registries, the content store, and root file systems made from layers.
+//!
+//! `references.rs`, `manifests.rs`, `credentials.rs` and the plan in `gc.rs` are pure. `registry.rs`
+//! and `archive/` bring blobs into the folder that `content.rs` describes, `layers.rs` and
+//! `unpack.rs` make folders of them, `overlay.rs` mounts those, `store.rs` puts it together.
+
+mod archive;
+mod content;
+mod credentials;
+mod digest;
+#[cfg(feature = "test-support")]
+pub mod fake;
+pub mod gc;
+mod io;
+mod layers;
+mod manifests;
+mod overlay;
+mod paths;
+mod pull;
+mod records;
+mod references;
+mod registry;
+mod store;
+mod unpack;
+pub mod user;
+
+pub use credentials::Keyring;
+pub use digest::Digest;
+pub use references::Reference;
+pub use registry::{OnProgress, Progress};
+pub use store::{Config, ImageStore};
 
 use std::path::PathBuf;
 
