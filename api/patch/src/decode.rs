@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use crate::schema::Schema;
 
+pub(crate) use normal::json_schema;
+
 pub use defaults::defaults;
 
 /// How leaves are checked and put into canonical form: functions of the caller's, since this crate

@@ -11,12 +11,15 @@
 //!   [`decode::value`] again. [`PatchError`] says which status each failure is answered with.
 //! - [`apply::apply`] is server-side apply; [`apply::track`] notes in `managedFields` what any other
 //!   write changed, and is called for each, after defaulting and before admission.
+//! - [`protobuf::encode`], [`protobuf::decode`], [`protobuf::envelope`] and
+//!   [`protobuf::watch_frame`]: Kubernetes protobuf for built-in kinds.
 
 pub mod apply;
 pub mod decode;
 pub mod error;
 pub mod json_patch;
 pub mod merge_patch;
+pub mod protobuf;
 pub mod schema;
 pub mod strategic;
 
