@@ -95,8 +95,10 @@ impl Joining {
 
     fn join_token(&self) -> Result<JoinToken> {
         let text = self.token.as_deref();
-        text.context("this node has not joined yet: give --token (`skeg token create` on a server)")?
-            .parse()
+        text.context(
+            "this node has not joined yet: give --token (`skeg token create` on a server)",
+        )?
+        .parse()
     }
 
     fn client_leaf(&self) -> Leaf {

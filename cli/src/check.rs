@@ -43,8 +43,14 @@ fn kernel_checks() -> Vec<Check> {
         Check { what: "kernel", verdict: kernel() },
         Check { what: "cgroups", verdict: cgroups(Path::new("/sys/fs/cgroup")) },
         Check { what: "cgroup v2 for Services", verdict: cgroup_v2(Path::new("/sys/fs/cgroup")) },
-        Check { what: "overlayfs", verdict: filesystem(&filesystems, "overlay", "CONFIG_OVERLAY_FS") },
-        Check { what: "bpf file system", verdict: filesystem(&filesystems, "bpf", "CONFIG_BPF_SYSCALL") },
+        Check {
+            what: "overlayfs",
+            verdict: filesystem(&filesystems, "overlay", "CONFIG_OVERLAY_FS"),
+        },
+        Check {
+            what: "bpf file system",
+            verdict: filesystem(&filesystems, "bpf", "CONFIG_BPF_SYSCALL"),
+        },
         Check { what: "kernel type data (BTF)", verdict: btf() },
         Check { what: "seccomp", verdict: seccomp() },
         Check { what: "namespaces", verdict: namespaces() },
@@ -161,7 +167,9 @@ fn port_checks() -> Vec<Check> {
         let address = SocketAddr::from((IpAddr::from([0, 0, 0, 0]), number));
         let verdict = match TcpListener::bind(address) {
             Ok(_listener) => Verdict::Good(format!("{number} is free")),
-            Err(error) => Verdict::Degraded(format!("{number}: {error} (is skeg running already?)")),
+            Err(error) => {
+                Verdict::Degraded(format!("{number}: {error} (is skeg running already?)"))
+            }
         };
         Check { what, verdict }
     };

@@ -79,8 +79,8 @@ pub(crate) async fn serve(
             let dumps = Arc::clone(&dumps);
             async move { Ok::<_, Infallible>(answer(&dumps, request.uri().path()).await) }
         });
-        let served =
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        let served = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service);
         if let Err(error) = served.await {
             tracing::debug!("debug connection: {error}");
         }
@@ -91,7 +91,8 @@ async fn answer(dumps: &BTreeMap<Part, Dump>, path: &str) -> http::Response<Full
     match dumps.iter().find(|(part, _)| path_of(**part) == path) {
         Some((_, dump)) => http::Response::new(Full::from(dump().await)),
         None => {
-            let mut response = http::Response::new(Full::from("this process does not run that part\n"));
+            let mut response =
+                http::Response::new(Full::from("this process does not run that part\n"));
             *response.status_mut() = http::StatusCode::NOT_FOUND;
             response
         }

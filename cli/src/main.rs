@@ -7,6 +7,7 @@ mod agent;
 mod check;
 mod debug;
 mod identities;
+mod image;
 mod kubeconfig;
 mod logging;
 mod node;
@@ -42,6 +43,9 @@ enum Command {
     Status(status::Options),
     /// Shows what this machine lacks for running pods, and how to get it.
     Check,
+    /// Imports, pulls, lists and removes this node's images.
+    #[command(subcommand)]
+    Image(image::Command),
     /// Makes, lists and removes join tokens.
     #[command(subcommand)]
     Token(token::Command),
@@ -78,6 +82,7 @@ fn run(arguments: Arguments) -> Result<()> {
             Command::Agent(options) => agent::run(options).await,
             Command::Status(options) => status::run(&options).await,
             Command::Check => check::run(),
+            Command::Image(command) => image::run(&command).await,
             Command::Token(command) => token::run(&command).await,
             Command::Debug(options) => debug::run(&options).await,
         }

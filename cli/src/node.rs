@@ -64,10 +64,7 @@ pub(crate) async fn start(
 }
 
 fn service_cidr(config: &Config) -> Result<IpNet> {
-    config
-        .service_cidr
-        .parse()
-        .with_context(|| format!("--service-cidr {:?}", config.service_cidr))
+    config.service_cidr.parse().with_context(|| format!("--service-cidr {:?}", config.service_cidr))
 }
 
 fn network_config(config: &Config) -> Result<network::Config> {

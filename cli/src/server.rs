@@ -183,8 +183,7 @@ async fn start_control_plane(
         node_grace: NODE_GRACE,
         finished_pods_max: FINISHED_PODS_MAX,
     };
-    let client_of_controllers =
-        client(api, "system:kube-controller-manager", &["system:masters"]);
+    let client_of_controllers = client(api, "system:kube-controller-manager", &["system:masters"]);
     let world = controllers::World::reflect(&client_of_controllers, &supervisor.shutdown());
     // One view of each kind for the whole control plane: the cluster's state is in memory once.
     let own = scheduler::Views::reflect(&client_of_controllers, &supervisor.shutdown());

@@ -127,9 +127,8 @@ impl Settings {
         let folders = Folders { data_dir, run_dir };
         let node_ip = match self.node_ip.or(file.node_ip) {
             Some(address) => address,
-            None => crate::uplink::address().context(
-                "find this node's address (name it with --node-ip)",
-            )?,
+            None => crate::uplink::address()
+                .context("find this node's address (name it with --node-ip)")?,
         };
         let node_name = match self.node_name.or(file.node_name) {
             Some(name) => name,
@@ -175,8 +174,7 @@ impl Settings {
 }
 
 fn read_file(path: &Path) -> Result<Settings> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("parse {}", path.display()))
 }
 
@@ -203,11 +201,8 @@ mod tests {
         let path = folder.path().join("skeg.toml");
         std::fs::write(&path, "node-name = \"file\"\nmax-pods = 7\nnode-ip = \"10.0.0.1\"\n")
             .expect("written");
-        let settings = Settings {
-            config: Some(path),
-            node_name: Some("flag".into()),
-            ..Settings::default()
-        };
+        let settings =
+            Settings { config: Some(path), node_name: Some("flag".into()), ..Settings::default() };
         let config = settings.decide().expect("decided");
         assert_eq!((config.node_name.as_str(), config.max_pods), ("flag", 7));
         assert_eq!(config.node_ip, IpAddr::from([10, 0, 0, 1]));

@@ -87,7 +87,11 @@ async fn look(options: &Options) -> Result<Seen> {
             _ => Vec::new(),
         };
         if !ready.is_empty() {
-            return Ok(Seen { api_ready_at_millis, node_ready_at_millis: now_millis(), nodes: ready });
+            return Ok(Seen {
+                api_ready_at_millis,
+                node_ready_at_millis: now_millis(),
+                nodes: ready,
+            });
         }
         if options.wait == 0 {
             bail!("the API answers, but not every node is Ready");

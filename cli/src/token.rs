@@ -87,9 +87,8 @@ async fn list(client: &kube::Client) -> Result<()> {
     let wanted = ListParams::default().fields("type=bootstrap.kubernetes.io/token");
     for secret in secrets.list(&wanted).await.context("list tokens")? {
         let data = secret.data.unwrap_or_default();
-        let text = |key: &str| {
-            data.get(key).map(|value| String::from_utf8_lossy(&value.0).into_owned())
-        };
+        let text =
+            |key: &str| data.get(key).map(|value| String::from_utf8_lossy(&value.0).into_owned());
         let ends = text("expiration").unwrap_or_else(|| "never".into());
         crate::print_line(&format!("{}  {ends}", text("token-id").unwrap_or_default()))?;
     }
@@ -108,11 +107,7 @@ pub(crate) fn random_token() -> (String, String) {
 
 /// Makes the Secret by which the API knows the token. A token that is there already is kept. A zero
 /// `ttl` never ends.
-pub(crate) async fn publish(
-    client: &kube::Client,
-    token: &JoinToken,
-    ttl: Duration,
-) -> Result<()> {
+pub(crate) async fn publish(client: &kube::Client, token: &JoinToken, ttl: Duration) -> Result<()> {
     let mut data: BTreeMap<String, String> = [
         ("token-id", token.id.as_str()),
         ("token-secret", &token.secret),

@@ -76,7 +76,11 @@ async fn decided(api: &Api<CertificateSigningRequest>, name: &str) -> Result<Str
         }
         for condition in status.conditions.unwrap_or_default() {
             if condition.type_ == "Denied" || condition.type_ == "Failed" {
-                bail!("request {name} was {}: {}", condition.type_, condition.message.unwrap_or_default());
+                bail!(
+                    "request {name} was {}: {}",
+                    condition.type_,
+                    condition.message.unwrap_or_default()
+                );
             }
         }
         tokio::time::sleep(LOOK_EVERY).await;

@@ -96,10 +96,7 @@ pub(crate) async fn fetch_ca(address: &str, name: &str, token: &JoinToken) -> Re
         .chunks(64)
         .map(|line| std::str::from_utf8(line).expect("base64 is ASCII"))
         .collect();
-    Ok(format!(
-        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
-        lines.join("\n")
-    ))
+    Ok(format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n")))
 }
 
 /// Accepts a server whose certificate is signed by the pinned authority, which it must send along.

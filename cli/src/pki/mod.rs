@@ -97,14 +97,12 @@ impl Authority {
     pub(crate) fn leaf(&self, name: &str, leaf: &Leaf, now: SystemTime) -> Result<Identity> {
         let certificate = self.folder.join(format!("{name}.crt"));
         let key = self.folder.join(format!("{name}.key"));
-        if let (Ok(certificate_pem), Ok(key_pem)) =
-            (files::read(&certificate), files::read(&key))
+        if let (Ok(certificate_pem), Ok(key_pem)) = (files::read(&certificate), files::read(&key))
             && files::is_current(&certificate_pem, self, leaf, now)
         {
             return Ok(Identity { certificate_pem, key_pem });
         }
-        let identity =
-            self.sign(leaf, now).with_context(|| format!("make certificate {name}"))?;
+        let identity = self.sign(leaf, now).with_context(|| format!("make certificate {name}"))?;
         write_private(&key, &identity.key_pem)?;
         files::write(&certificate, &identity.certificate_pem)?;
         Ok(identity)

@@ -58,18 +58,15 @@ fn a_damaged_authority_is_named_and_not_replaced() {
     std::fs::write(folder.path().join("ca.key"), "nonsense").expect("written");
     let Err(error) = Authority::open(folder.path()) else { panic!("it should be refused") };
     assert!(format!("{error:#}").contains("use the authority in"), "{error:#}");
-    assert_eq!(
-        std::fs::read_to_string(folder.path().join("ca.crt")).expect("kept"),
-        "nonsense"
-    );
+    assert_eq!(std::fs::read_to_string(folder.path().join("ca.crt")).expect("kept"), "nonsense");
 }
 
 #[test]
 fn join_tokens_survive_printing() {
     let folder = tempfile::tempdir().expect("a folder");
     let authority = Authority::open(folder.path()).expect("made");
-    let token = JoinToken::new(authority.certificate_pem(), "abcdef", "0123456789abcdef")
-        .expect("a token");
+    let token =
+        JoinToken::new(authority.certificate_pem(), "abcdef", "0123456789abcdef").expect("a token");
     let parsed: JoinToken = token.to_string().parse().expect("parsed");
     assert_eq!(parsed, token);
     for damaged in ["", "skeg1.x.abcdef.0123456789abcdef", "abcdef.0123456789abcdef"] {
