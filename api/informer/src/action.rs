@@ -100,6 +100,16 @@ pub enum Verb {
         /// What happens to what it owns; the kind's default if `None`.
         propagation: Option<Propagation>,
     },
+    /// Deletes every object of the key's namespace (of all, if that is empty).
+    DeleteCollection,
+    /// Changes nothing; fails with 409 if the server has an object of this uid under the key. A
+    /// guard for actions that must not be taken from an old view.
+    RequireAbsent {
+        /// Uid of the object that must not be there.
+        uid: String,
+    },
+    /// Changes nothing; fails with 409 if the server has any object in the key's namespace.
+    RequireEmpty,
 }
 
 /// One change of one object.
@@ -178,7 +188,8 @@ impl Action {
             Verb::Create(_) | Verb::CreateSubresource(..) => "create",
             Verb::Update(_) | Verb::UpdateSubresource(..) => "update",
             Verb::Patch { .. } => "patch",
-            Verb::Delete { .. } => "delete",
+            Verb::Delete { .. } | Verb::DeleteCollection => "delete",
+            Verb::RequireAbsent { .. } | Verb::RequireEmpty => "check",
         }
     }
 
@@ -188,6 +199,11 @@ impl Action {
             (&self.verb, &other.verb),
             (Verb::Create(_), Verb::Create(_)) | (Verb::Delete { .. }, Verb::Delete { .. })
         );
+        let is_check =
+            |verb: &Verb| matches!(verb, Verb::RequireAbsent { .. } | Verb::RequireEmpty);
+        if is_check(&self.verb) && is_check(&other.verb) {
+            return true;
+        }
         // Two creates of one name (or deletes of one key) depend on each other; a generated name
         // never clashes.
         let same_key = self.key == other.key && !self.key.name.is_empty();
@@ -219,6 +235,16 @@ impl Action {
             Verb::Delete { uid, revision, grace_secs, propagation } => {
                 let options = delete_options(uid.as_deref(), *revision, *grace_secs, *propagation);
                 (Method::DELETE, object, JSON, options.to_string())
+            }
+            Verb::DeleteCollection => (
+                Method::DELETE,
+                collection(),
+                JSON,
+                delete_options(None, None, None, None).to_string(),
+            ),
+            Verb::RequireAbsent { .. } => (Method::GET, object, JSON, String::new()),
+            Verb::RequireEmpty => {
+                (Method::GET, format!("{}?limit=1", collection()), JSON, String::new())
             }
         };
         let mut request = Request::new(body.into_bytes());
@@ -358,10 +384,20 @@ pub async fn carry_out(client: &Client, actions: Vec<Action>) -> Outcome {
 /// If the server refuses it or cannot be reached. A delete of what is gone is not an error.
 pub async fn carry_out_one(client: &Client, action: &Action) -> Result<Written, ActionError> {
     let result = client.request::<Value>(action.request()).await;
-    let deleting = matches!(action.verb, Verb::Delete { .. });
+    let absence_is_fine = matches!(
+        action.verb,
+        Verb::Delete { .. }
+            | Verb::DeleteCollection
+            | Verb::RequireAbsent { .. }
+            | Verb::RequireEmpty
+    );
+    let result = match result {
+        Err(kube::Error::Api(status)) if absence_is_fine && status.code == 404 => Ok(Value::Null),
+        Ok(answer) => held(action, answer),
+        Err(error) => Err(error),
+    };
     let answer = match result {
         Ok(answer) => answer,
-        Err(kube::Error::Api(status)) if deleting && status.code == 404 => Value::Null,
         Err(source) => {
             let resource = action.resource.clone();
             let (verb, key) = (action.verb_name(), action.key.clone());
@@ -369,6 +405,18 @@ pub async fn carry_out_one(client: &Client, action: &Action) -> Result<Written, 
         }
     };
     Ok(written(action, answer))
+}
+
+/// Fails if the answer shows that what the action requires does not hold.
+fn held(action: &Action, answer: Value) -> Result<Value, kube::Error> {
+    let refusal = match &action.verb {
+        Verb::RequireAbsent { uid } if answer.uid() == uid => "the object is still there",
+        Verb::RequireEmpty if !answer.list_at(&["items"]).is_empty() => "there are still objects",
+        Verb::RequireAbsent { .. } | Verb::RequireEmpty => return Ok(Value::Null),
+        _ => return Ok(answer),
+    };
+    let status = kube::core::Status::failure(refusal, "Conflict").with_code(409);
+    Err(kube::Error::Api(status.boxed()))
 }
 
 fn written(action: &Action, answer: Value) -> Written {

@@ -37,7 +37,7 @@ const PARTIAL: HeaderValue = HeaderValue::from_static(
     "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json",
 );
 
-/// Keeps a view of `source` until `shutdown`. Returns at once; the view says when it is synced.
+/// Keeps a view of `source` until `shutdown`, or until nobody holds it any more. Returns at once; the view says when it is synced.
 ///
 /// # Panics
 /// Outside a tokio runtime.
@@ -123,7 +123,7 @@ impl<K: Object> Reflector<K> {
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_CAP);
         let mut revision = None;
         let mut failures = 0_u32;
-        loop {
+        while self.writer.is_wanted() {
             let before = revision;
             let failure = self.step(&mut revision).await.err();
             if failure.as_ref().is_some_and(Failure::is_expired) {
@@ -177,7 +177,8 @@ impl<K: Object> Reflector<K> {
             return Err(Failure::Server { code, message: "watch refused".into() });
         }
         let mut lines = Lines::default();
-        loop {
+        // A view that everybody has dropped ends with its next event.
+        while self.writer.is_wanted() {
             let frame = tokio::time::timeout(WATCH_IDLE, body.frame());
             let Some(frame) = frame.await.map_err(|_| Failure::Silent)? else { return Ok(()) };
             let frame = frame.map_err(Failure::Request)?;
@@ -188,6 +189,7 @@ impl<K: Object> Reflector<K> {
                 self.take(event, revision)?;
             }
         }
+        Ok(())
     }
 
     fn take(&self, event: WatchEvent<K>, revision: &mut Revision) -> Result<(), Failure> {

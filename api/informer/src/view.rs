@@ -238,6 +238,11 @@ pub struct ViewWriter<K> {
 }
 
 impl<K: Object> ViewWriter<K> {
+    /// Whether anybody still holds the view.
+    pub fn is_wanted(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+
     /// Replaces everything by a complete list taken at `revision`; the view is synced after it.
     pub fn replace(&self, objects: Vec<Arc<K>>, revision: Revision) {
         let mut fresh: BTreeMap<_, _> = objects.into_iter().map(|o| (o.key(), o)).collect();

@@ -121,3 +121,36 @@ fn a_dependent_neighbour_is_not_in_the_group() {
     assert!(!create.is_independent_of(&status));
     assert!(!status.is_independent_of(&status.clone()));
 }
+
+#[tokio::test]
+async fn requirements_hold_or_are_stale() {
+    let (client, _) = client(|_, path| match path {
+        "/api/v1/namespaces/a/pods/x" => (200, json!({"metadata": {"name": "x", "uid": "u1"}})),
+        "/api/v1/namespaces/a/pods?limit=1" => (200, json!({"items": [{}]})),
+        "/api/v1/namespaces/b/pods?limit=1" => (200, json!({"items": []})),
+        _ => refuse(404),
+    });
+    let absent = |name: &str, uid: &str| Action {
+        resource: ResourcePath::of::<Pod>(),
+        key: ObjectKey::new("a", name),
+        verb: Verb::RequireAbsent { uid: uid.into() },
+    };
+    let empty = |namespace: &str| Action {
+        resource: ResourcePath::of::<Pod>(),
+        key: ObjectKey::new(namespace, ""),
+        verb: Verb::RequireEmpty,
+    };
+    for (action, holds) in [
+        (absent("x", "u1"), false),
+        (absent("x", "u2"), true),
+        (absent("y", "u1"), true),
+        (empty("a"), false),
+        (empty("b"), true),
+        (empty("c"), true),
+    ] {
+        match carry_out_one(&client, &action).await {
+            Ok(written) => assert!(holds && written.revision.is_none(), "{action:?}"),
+            Err(error) => assert!(!holds && error.is_stale(), "{action:?}"),
+        }
+    }
+}
