@@ -208,4 +208,30 @@ mod tests {
         let plan = plan(&[image("a", 1, 1)], (0, 0), Thresholds::default(), 10_000);
         assert_eq!(plan, Plan::default());
     }
+
+    #[cfg(feature = "test-support")]
+    #[tokio::test]
+    async fn collecting_spares_what_containers_use() {
+        let images = crate::fake::FakeImages::new("/none");
+        for name in ["a", "b", "c"] {
+            images.publish(name, crate::ImageConfig::default());
+            images.pull(name, &[]).await.expect("pull");
+        }
+        let id = |image: crate::Image| image.id;
+        let used = id(images.find("b").await.expect("find").expect("pulled"));
+        let in_use = BTreeSet::from([used.clone()]);
+        let mut usage = Usage::default();
+        let mut at = async |now, disk| {
+            images.with(|state| state.disk_bytes = disk);
+            collect(&images, &mut usage, &in_use, Thresholds::default(), now)
+                .await
+                .expect("collect")
+        };
+        assert_eq!(at(1000, (100 << 20, 5 << 20)).await.remove, [""; 0], "seen just now");
+        assert_eq!(at(2000, (100 << 20, 50 << 20)).await.remove, [""; 0], "there is room");
+        let plan = at(2000, (100 << 20, 5 << 20)).await;
+        assert_eq!((plan.remove.len(), plan.missing_bytes), (2, 13 << 20));
+        let left = images.list().await.expect("list");
+        assert_eq!(left.into_iter().map(id).collect::<Vec<_>>(), [used]);
+    }
 }
