@@ -379,26 +379,27 @@ fn refresh_last_applied(object: &mut Value, config: &Value) {
 /// Whether two objects are the same but for the times in `managedFields` (and resourceVersion): a
 /// write that changes nothing else is not worth storing, and the old object stands.
 pub fn same_but_for_times(old: &Value, new: &Value) -> bool {
-    let timeless = |object: &Value| {
-        let mut object = object.clone();
-        let list = object["metadata"]
-            .get_mut("managedFields")
-            .and_then(Value::as_array_mut)
-            .map(std::mem::take);
-        let entries: Vec<Value> = list
-            .into_iter()
-            .flatten()
-            .map(|mut entry| {
-                entry.as_object_mut().map(|entry| entry.remove("time"));
-                entry
-            })
-            .collect();
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.remove("resourceVersion");
+    same_except(old, new, &["metadata"])
+        && same_except(&old["metadata"], &new["metadata"], &["resourceVersion", "managedFields"])
+        && {
+            let (old, new) = (managed_list(old), managed_list(new));
+            old.len() == new.len()
+                && old.iter().zip(new).all(|(old, new)| same_except(old, new, &["time"]))
         }
-        (object, entries)
+}
+
+fn managed_list(object: &Value) -> &[Value] {
+    object["metadata"]["managedFields"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Whether two maps have the same entries, some keys aside.
+fn same_except(old: &Value, new: &Value, except: &[&str]) -> bool {
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
+        return old == new;
     };
-    timeless(old) == timeless(new)
+    let counted = |key: &&String| !except.contains(&key.as_str());
+    old.keys().filter(counted).all(|key| old.get(key) == new.get(key))
+        && new.keys().filter(counted).all(|key| old.contains_key(key))
 }
 
 #[cfg(test)]

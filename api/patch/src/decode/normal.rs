@@ -14,26 +14,75 @@ pub(super) fn normalise(
     schema: &Schema,
     leaves: &Leaves,
 ) -> Result<(Value, Vec<String>), DecodeError> {
-    let mut walk = Walk { leaves, path: Vec::new(), owner: String::new(), issues: Vec::new() };
+    let mut walk = Walk { leaves, issues: Vec::new() };
     if value.is_null() && schema.as_struct().is_some() {
         value = Value::Object(Map::new());
     }
-    walk.value(&mut value, schema)?;
+    walk.value(&mut value, schema, &Path::ROOT)?;
     Ok((value, walk.issues))
 }
 
-/// A step of the way from the root to a value.
-enum Step {
-    Field(String),
-    Key(String),
+/// The way to a value, printed only when something is wrong there.
+#[derive(Clone, Copy)]
+struct Path<'a> {
+    parent: Option<&'a Path<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Root,
+    /// A field of a struct of this name.
+    Field(&'a str, &'a Struct),
+    Key(&'a str),
     Index(usize),
+}
+
+impl<'a> Path<'a> {
+    const ROOT: Path<'static> = Path { parent: None, step: Step::Root };
+
+    fn below(&'a self, step: Step<'a>) -> Self {
+        Self { parent: Some(self), step }
+    }
+
+    /// As issues show it: `spec.containers[0].image`.
+    fn print(&self) -> String {
+        let mut text = self.parent.map(Path::print).unwrap_or_default();
+        match self.step {
+            Step::Root => {}
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
+            Step::Field(name, _) | Step::Key(name) => {
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(name);
+            }
+        }
+        text
+    }
+
+    /// As Go's messages show it: the innermost struct, then the fields on the way, without map keys
+    /// and indexes.
+    fn go_field(&self) -> Option<String> {
+        let mut fields = Vec::new();
+        let mut owner = "";
+        let mut here = Some(self);
+        while let Some(path) = here {
+            if let Step::Field(name, structure) = path.step {
+                if fields.is_empty() {
+                    owner = structure.short_name();
+                }
+                fields.push(name);
+            }
+            here = path.parent;
+        }
+        fields.reverse();
+        (!fields.is_empty()).then(|| format!("{owner}.{}", fields.join(".")))
+    }
 }
 
 struct Walk<'a> {
     leaves: &'a Leaves,
-    path: Vec<Step>,
-    /// The innermost struct, as Go's messages name it.
-    owner: String,
     issues: Vec<String>,
 }
 
@@ -77,123 +126,104 @@ fn go_type(schema: &Schema) -> String {
     }
 }
 
+/// Go's message for a value of the wrong type. `detail` is the number, when its type is right but
+/// its value is not.
+fn mismatch(value: &Value, detail: &str, wanted: &str, path: &Path<'_>) -> DecodeError {
+    let into = path.go_field().map_or("value".to_string(), |field| format!("struct field {field}"));
+    let kind = json_kind(value);
+    DecodeError::Mismatch {
+        text: format!("json: cannot unmarshal {kind}{detail} into Go {into} of type {wanted}"),
+        restore: restore_text(value, wanted),
+    }
+}
+
+fn wrong<T>(value: &Value, schema: &Schema, path: &Path<'_>) -> Result<T, DecodeError> {
+    Err(mismatch(value, "", &go_type(schema), path))
+}
+
 impl Walk<'_> {
-    /// The place of a value in the texts of issues: `spec.containers[0].image`.
-    fn place(&self, last: &str) -> String {
-        let mut out = String::new();
-        for step in &self.path {
-            match step {
-                Step::Index(index) => out.push_str(&format!("[{index}]")),
-                Step::Field(name) | Step::Key(name) => {
-                    if !out.is_empty() {
-                        out.push('.');
-                    }
-                    out.push_str(name);
-                }
-            }
-        }
-        if !out.is_empty() {
-            out.push('.');
-        }
-        out + last
-    }
-
-    /// Go's message for a value of the wrong type. `detail` is the number, when its type is right
-    /// but its value is not.
-    fn mismatch(&self, value: &Value, detail: &str, wanted: &str) -> DecodeError {
-        let fields: Vec<&str> = self
-            .path
-            .iter()
-            .filter_map(|step| match step {
-                Step::Field(name) => Some(name.as_str()),
-                Step::Key(_) | Step::Index(_) => None,
-            })
-            .collect();
-        let into = if fields.is_empty() {
-            "value".to_string()
-        } else {
-            format!("struct field {}.{}", self.owner, fields.join("."))
-        };
-        let kind = json_kind(value);
-        DecodeError::Mismatch {
-            text: format!("json: cannot unmarshal {kind}{detail} into Go {into} of type {wanted}"),
-            restore: restore_text(value, wanted),
-        }
-    }
-
-    fn wrong<T>(&self, value: &Value, schema: &Schema) -> Result<T, DecodeError> {
-        Err(self.mismatch(value, "", &go_type(schema)))
-    }
-
-    fn value(&mut self, value: &mut Value, schema: &Schema) -> Result<(), DecodeError> {
+    fn value(
+        &mut self,
+        value: &mut Value,
+        schema: &Schema,
+        path: &Path<'_>,
+    ) -> Result<(), DecodeError> {
         match schema {
-            Schema::Scalar(scalar) => self.scalar(value, *scalar, schema),
+            Schema::Scalar(scalar) => self.scalar(value, *scalar, schema, path),
             Schema::Any(_) => Ok(()),
-            Schema::Either(either) => self.either(value, *either),
+            Schema::Either(either) => self.either(value, *either, path),
             Schema::List(list) => {
                 let Value::Array(items) = value else {
-                    return if lenient(&list.item) { Ok(()) } else { self.wrong(value, schema) };
+                    return if lenient(&list.item) { Ok(()) } else { wrong(value, schema, path) };
                 };
                 for (index, item) in items.iter_mut().enumerate() {
-                    self.path.push(Step::Index(index));
-                    self.item(item, &list.item)?;
-                    self.path.pop();
+                    self.item(item, &list.item, &path.below(Step::Index(index)))?;
                 }
                 Ok(())
             }
             Schema::Map(map) => {
                 let Value::Object(entries) = value else {
-                    return if lenient(&map.value) { Ok(()) } else { self.wrong(value, schema) };
+                    return if lenient(&map.value) { Ok(()) } else { wrong(value, schema, path) };
                 };
                 for (key, entry) in entries.iter_mut() {
-                    self.path.push(Step::Key(key.clone()));
-                    self.item(entry, &map.value)?;
-                    self.path.pop();
+                    self.item(entry, &map.value, &path.below(Step::Key(key)))?;
                 }
                 Ok(())
             }
             Schema::Struct(reference) => {
-                let structure = reference.get();
                 let Value::Object(entries) = value else {
                     let custom = matches!(reference, StructRef::Custom(_));
-                    return if custom && !self.path.is_empty() {
-                        Ok(())
-                    } else {
-                        self.wrong(value, schema)
-                    };
+                    let at_root = matches!(path.step, Step::Root);
+                    return if custom && !at_root { Ok(()) } else { wrong(value, schema, path) };
                 };
                 match reference {
-                    StructRef::BuiltIn(_) => self.structure(entries, structure),
-                    StructRef::Custom(_) => self.custom(entries, structure),
+                    StructRef::BuiltIn(_) => self.structure(entries, reference.get(), path),
+                    StructRef::Custom(_) => self.custom(entries, reference.get(), path),
                 }
             }
         }
     }
 
     /// A list item or map value: null stands for the zero value.
-    fn item(&mut self, item: &mut Value, schema: &Schema) -> Result<(), DecodeError> {
+    fn item(
+        &mut self,
+        item: &mut Value,
+        schema: &Schema,
+        path: &Path<'_>,
+    ) -> Result<(), DecodeError> {
         if item.is_null() {
             if !lenient(schema) {
                 *item = zero(schema);
             }
             return Ok(());
         }
-        self.value(item, schema)
+        self.value(item, schema, path)
+    }
+
+    /// Drops the fields that a struct does not have, and notes them.
+    fn drop_unknown(
+        &mut self,
+        entries: &mut Map<String, Value>,
+        structure: &Struct,
+        path: &Path<'_>,
+    ) {
+        entries.retain(|key, _| {
+            let known = structure.field(key).is_some();
+            if !known && self.issues.len() < ISSUES_MAX {
+                let place = path.below(Step::Key(key)).print();
+                self.issues.push(format!("unknown field \"{place}\""));
+            }
+            known
+        });
     }
 
     fn structure(
         &mut self,
         entries: &mut Map<String, Value>,
         structure: &Struct,
+        path: &Path<'_>,
     ) -> Result<(), DecodeError> {
-        entries.retain(|key, _| {
-            let known = structure.field(key).is_some();
-            if !known && self.issues.len() < ISSUES_MAX {
-                self.issues.push(format!("unknown field \"{}\"", self.place(key)));
-            }
-            known
-        });
-        let owner = std::mem::replace(&mut self.owner, structure.short_name().to_string());
+        self.drop_unknown(entries, structure, path);
         for field in &structure.fields {
             match entries.get_mut(&*field.name) {
                 None => {}
@@ -201,9 +231,8 @@ impl Walk<'_> {
                     entries.remove(&*field.name);
                 }
                 Some(value) => {
-                    self.path.push(Step::Field(field.name.to_string()));
-                    self.value(value, &field.schema)?;
-                    self.path.pop();
+                    let below = path.below(Step::Field(&field.name, structure));
+                    self.value(value, &field.schema, &below)?;
                     if field.omit_empty && !field.nullable && is_empty(value, &field.schema) {
                         entries.remove(&*field.name);
                     }
@@ -214,7 +243,6 @@ impl Walk<'_> {
                 entries.insert(field.name.to_string(), value);
             }
         }
-        self.owner = owner;
         Ok(())
     }
 
@@ -224,38 +252,38 @@ impl Walk<'_> {
         &mut self,
         entries: &mut Map<String, Value>,
         structure: &Struct,
+        path: &Path<'_>,
     ) -> Result<(), DecodeError> {
-        entries.retain(|key, _| {
-            let known = structure.preserves_unknown || structure.field(key).is_some();
-            if !known && self.issues.len() < ISSUES_MAX {
-                self.issues.push(format!("unknown field \"{}\"", self.place(key)));
-            }
-            known
-        });
+        if !structure.preserves_unknown {
+            self.drop_unknown(entries, structure, path);
+        }
         for field in &structure.fields {
             let Some(value) = entries.get_mut(&*field.name).filter(|value| !value.is_null()) else {
                 continue;
             };
-            let is_metadata = structure.is_object && &*field.name == "metadata";
-            if is_metadata {
-                // Upstream decodes metadata by itself: its messages begin there.
-                let mut inner = Walk {
-                    leaves: self.leaves,
-                    path: Vec::new(),
-                    owner: String::new(),
-                    issues: Vec::new(),
-                };
-                inner.value(value, &field.schema)?;
-                let prefix = self.place("metadata");
-                self.issues.extend(inner.issues.iter().map(|issue| {
-                    issue.replacen("unknown field \"", &format!("unknown field \"{prefix}."), 1)
-                }));
+            if structure.is_object && &*field.name == "metadata" {
+                self.custom_metadata(value, &field.schema, path)?;
                 continue;
             }
-            self.path.push(Step::Field(field.name.to_string()));
-            self.value(value, &field.schema)?;
-            self.path.pop();
+            let below = path.below(Step::Field(&field.name, structure));
+            self.value(value, &field.schema, &below)?;
         }
+        Ok(())
+    }
+
+    /// Upstream decodes the metadata of a custom resource by itself: its messages begin there.
+    fn custom_metadata(
+        &mut self,
+        value: &mut Value,
+        schema: &Schema,
+        path: &Path<'_>,
+    ) -> Result<(), DecodeError> {
+        let mut inner = Walk { leaves: self.leaves, issues: Vec::new() };
+        inner.value(value, schema, &Path::ROOT)?;
+        let prefix = path.below(Step::Key("metadata")).print();
+        self.issues.extend(inner.issues.iter().map(|issue| {
+            issue.replacen("unknown field \"", &format!("unknown field \"{prefix}."), 1)
+        }));
         Ok(())
     }
 
@@ -264,66 +292,64 @@ impl Walk<'_> {
         value: &mut Value,
         scalar: Scalar,
         schema: &Schema,
+        path: &Path<'_>,
     ) -> Result<(), DecodeError> {
-        let fits = match (scalar, &*value) {
+        let leaf = |canonical: Result<String, String>| {
+            canonical.map(Value::String).map_err(DecodeError::Type)
+        };
+        match (scalar, &*value) {
             (Scalar::Custom, _)
-            | (Scalar::String | Scalar::Duration, Value::String(_))
+            | (Scalar::String | Scalar::Duration | Scalar::IntOrString, Value::String(_))
             | (Scalar::Bool, Value::Bool(_))
-            | (Scalar::Double, Value::Number(_))
-            | (Scalar::IntOrString, Value::String(_)) => true,
+            | (Scalar::Double, Value::Number(_)) => {}
             (Scalar::Int32 | Scalar::Int64 | Scalar::IntOrString, Value::Number(number)) => {
-                let whole = number.as_i64();
                 let narrow = scalar != Scalar::Int64;
-                if !whole.is_some_and(|whole| !narrow || i32::try_from(whole).is_ok()) {
+                let fits = |whole: i64| !narrow || i32::try_from(whole).is_ok();
+                if !number.as_i64().is_some_and(fits) {
                     let detail = format!(" {number}");
-                    return Err(self.mismatch(value, &detail, &go_type(schema)));
+                    return Err(mismatch(value, &detail, &go_type(schema), path));
                 }
-                true
             }
             (Scalar::Bytes, Value::String(text)) => {
                 *value = Value::String(canonical_base64(text)?);
-                true
             }
-            (Scalar::Quantity, Value::String(_) | Value::Number(_) | Value::Bool(_)) => {
-                let text =
-                    value.as_str().map_or_else(|| value.to_string(), |text| text.trim().into());
-                let text = if text.is_empty() { "0".to_string() } else { text };
-                let canonical = (self.leaves.quantity)(&text).map_err(DecodeError::Type)?;
-                *value = Value::String(canonical);
-                true
+            (Scalar::Quantity, Value::String(text)) => {
+                let text = text.trim();
+                *value = leaf((self.leaves.quantity)(if text.is_empty() { "0" } else { text }))?;
             }
-            (Scalar::Time, Value::String(text)) => {
-                let canonical = (self.leaves.time)(text).map_err(DecodeError::Type)?;
-                *value = Value::String(canonical);
-                true
+            (Scalar::Quantity, Value::Number(_) | Value::Bool(_)) => {
+                *value = leaf((self.leaves.quantity)(&value.to_string()))?;
             }
+            (Scalar::Time, Value::String(text)) => *value = leaf((self.leaves.time)(text))?,
             (Scalar::MicroTime, Value::String(text)) => {
-                let canonical = (self.leaves.micro_time)(text).map_err(DecodeError::Type)?;
-                *value = Value::String(canonical);
-                true
+                *value = leaf((self.leaves.micro_time)(text))?;
             }
-            _ => false,
-        };
-        if fits { Ok(()) } else { self.wrong(value, schema) }
+            _ => return wrong(value, schema, path),
+        }
+        Ok(())
     }
 
-    fn either(&mut self, value: &mut Value, either: Either) -> Result<(), DecodeError> {
+    fn either(
+        &mut self,
+        value: &mut Value,
+        either: Either,
+        path: &Path<'_>,
+    ) -> Result<(), DecodeError> {
         let schema = json_schema();
         match (either, &mut *value) {
-            (_, Value::Object(_)) => self.value(value, &schema),
-            (Either::SchemaOrBool, Value::Bool(_)) => Ok(()),
+            (_, Value::Object(_)) => self.value(value, &schema, path),
+            (Either::SchemaOrBool, Value::Bool(_)) | (Either::SchemaOrStrings, Value::Array(_)) => {
+                Ok(())
+            }
             (Either::SchemaOrBool, _) => {
                 Err(DecodeError::Type("boolean or JSON schema expected".to_string()))
             }
             (Either::SchemaOrArray, Value::Array(items)) => {
                 for (index, item) in items.iter_mut().enumerate() {
-                    self.path.push(Step::Index(index));
-                    self.item(item, &schema)?;
-                    self.path.pop();
+                    self.item(item, &schema, &path.below(Step::Index(index)))?;
                 }
                 Ok(())
             }
-            (Either::SchemaOrStrings, Value::Array(_)) => Ok(()),
             (Either::SchemaOrArray | Either::SchemaOrStrings, _) => {
                 *value = Value::Null;
                 Ok(())
