@@ -111,6 +111,8 @@ pub struct Map {
     pub value: Schema,
     /// Whether server-side apply takes it as one value.
     pub atomic: bool,
+    /// Whether null is a value; in a custom resource other nulls are dropped.
+    pub nullable_values: bool,
 }
 
 /// A struct type.

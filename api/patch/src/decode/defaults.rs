@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use crate::schema::{Schema, Struct};
 
 /// Fills in the schema's defaults wherever the surrounding struct is present. A null gives way to a
-/// default unless the field is nullable.
+/// default unless the field is nullable; in a custom resource, a null that is neither allowed nor
+/// replaced is dropped.
 pub fn defaults(value: &mut Value, schema: &Schema) {
     match (schema, value) {
         (Schema::Struct(reference), Value::Object(entries)) => structure(entries, reference.get()),
@@ -16,6 +17,7 @@ pub fn defaults(value: &mut Value, schema: &Schema) {
             }
         }
         (Schema::Map(map), Value::Object(entries)) => {
+            entries.retain(|_, entry| map.nullable_values || !entry.is_null());
             for (_, entry) in entries.iter_mut() {
                 defaults(entry, &map.value);
             }
@@ -25,9 +27,13 @@ pub fn defaults(value: &mut Value, schema: &Schema) {
 }
 
 fn structure(entries: &mut Map<String, Value>, structure: &Struct) {
+    let is_custom = structure.name.is_empty();
     for field in &structure.fields {
+        let null = entries.get(&*field.name).is_some_and(Value::is_null);
+        if is_custom && null && !field.nullable && field.default.is_none() {
+            entries.remove(&*field.name);
+        }
         if let Some(default) = &field.default {
-            let is_custom = structure.name.is_empty();
             let given = entries.get(&*field.name);
             let missing = match given {
                 None => true,

@@ -150,6 +150,10 @@ impl Walk<'_> {
     ) -> Result<(), DecodeError> {
         match schema {
             Schema::Scalar(scalar) => self.scalar(value, *scalar, schema, path),
+            Schema::Any(Any::Custom) => {
+                go_numbers(value);
+                Ok(())
+            }
             Schema::Any(_) => Ok(()),
             Schema::Either(either) => self.either(value, *either, path),
             Schema::List(list) => {
@@ -254,7 +258,10 @@ impl Walk<'_> {
         structure: &Struct,
         path: &Path<'_>,
     ) -> Result<(), DecodeError> {
-        if !structure.preserves_unknown {
+        if structure.preserves_unknown {
+            let unknown = entries.iter_mut().filter(|(key, _)| structure.field(key).is_none());
+            unknown.for_each(|(_, value)| go_numbers(value));
+        } else {
             self.drop_unknown(entries, structure, path);
         }
         for field in &structure.fields {
@@ -298,8 +305,8 @@ impl Walk<'_> {
             canonical.map(Value::String).map_err(DecodeError::Type)
         };
         match (scalar, &*value) {
-            (Scalar::Custom, _)
-            | (Scalar::String | Scalar::Duration | Scalar::IntOrString, Value::String(_))
+            (Scalar::Custom, _) => go_numbers(value),
+            (Scalar::String | Scalar::Duration | Scalar::IntOrString, Value::String(_))
             | (Scalar::Bool, Value::Bool(_))
             | (Scalar::Double, Value::Number(_)) => {}
             (Scalar::Int32 | Scalar::Int64 | Scalar::IntOrString, Value::Number(number)) => {
@@ -355,6 +362,25 @@ impl Walk<'_> {
                 Ok(())
             }
         }
+    }
+}
+
+/// Go writes a floating-point number that is whole without a point: `3.0` reads back as `3`.
+fn go_numbers(value: &mut Value) {
+    /// From here on Go writes an exponent, and 64-bit integers end soon after anyway.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let float = number.as_f64().unwrap_or_default();
+            if float.fract() == 0.0 && float.abs() <= EXACT_MAX {
+                #[allow(clippy::cast_possible_truncation, reason = "checked to be whole and exact")]
+                let whole = float as i64;
+                *value = whole.into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(go_numbers),
+        Value::Object(entries) => entries.iter_mut().for_each(|(_, entry)| go_numbers(entry)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

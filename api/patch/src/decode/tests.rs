@@ -235,3 +235,24 @@ fn after_a_strategic_merge_the_converter_speaks() {
     let error = decode(POD, r#"{"spec":{"containers":"x"}}"#).unwrap_err();
     assert_eq!(error.restore_text(), "cannot restore slice from string");
 }
+
+#[test]
+fn nulls_and_numbers_of_custom_resources() {
+    let schema = custom(
+        &json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+            "code": {"type": "string"},
+            "maybe": {"type": "string", "nullable": true},
+            "size": {"type": "integer"},
+            "map": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "free": {"x-kubernetes-preserve-unknown-fields": true},
+        }}}}),
+        false,
+    );
+    let body = r#"{"spec":{"code":null,"maybe":null,"size":3.0,"map":{"a":null,"b":1.5},"free":{"x":[2.0,null]}}}"#;
+    let mut object = json(body.as_bytes(), &schema, &LEAVES).unwrap().value;
+    defaults(&mut object, &schema);
+    assert_eq!(
+        object["spec"],
+        json!({"maybe": null, "size": 3, "map": {"b": 1.5}, "free": {"x": [2, null]}})
+    );
+}

@@ -78,18 +78,13 @@ fn schema(openapi: &Value) -> Schema {
 }
 
 fn object(openapi: &Value) -> Schema {
-    match &openapi["additionalProperties"] {
-        Value::Object(value) => {
-            let atomic = openapi["x-kubernetes-map-type"] == "atomic";
-            let value = schema(&Value::Object(value.clone()));
-            Schema::Map(Arc::new(Map { value, atomic }))
-        }
-        Value::Bool(true) => {
-            let atomic = openapi["x-kubernetes-map-type"] == "atomic";
-            Schema::Map(Arc::new(Map { value: Schema::Any(Any::Custom), atomic }))
-        }
-        _ => Schema::Struct(StructRef::Custom(Arc::new(structure(openapi)))),
-    }
+    let (value, nullable_values) = match &openapi["additionalProperties"] {
+        value @ Value::Object(_) => (schema(value), is_set(value, "nullable")),
+        Value::Bool(true) => (Schema::Any(Any::Custom), true),
+        _ => return Schema::Struct(StructRef::Custom(Arc::new(structure(openapi)))),
+    };
+    let atomic = openapi["x-kubernetes-map-type"] == "atomic";
+    Schema::Map(Arc::new(Map { value, atomic, nullable_values }))
 }
 
 fn list_kind(openapi: &Value) -> ListKind {

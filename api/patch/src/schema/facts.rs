@@ -144,7 +144,8 @@ fn strategy(patch: &str) -> Strategy {
 
 fn schema(of: &str, kind: &str) -> Schema {
     if let Some(value) = of.strip_prefix("map[]") {
-        let map = Map { value: schema(value, ""), atomic: kind == "atomic" };
+        let atomic = kind == "atomic";
+        let map = Map { value: schema(value, ""), atomic, nullable_values: true };
         return Schema::Map(Arc::new(map));
     }
     if let Some(item) = of.strip_prefix("[]") {
