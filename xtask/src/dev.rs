@@ -1,7 +1,6 @@
 //! `cargo xtask dev`: a cluster on this machine to work with.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -80,7 +79,7 @@ fn run_up(up: &Up) -> Result<()> {
         server_args: Vec::new(),
     };
     let cluster = Cluster::up(&spec)?;
-    if let Err(error) = wait_ready(&cluster) {
+    if let Err(error) = host::cluster::wait_ready(&cluster) {
         eprintln!("{}", cluster.log_tails(40));
         return Err(error);
     }
@@ -92,24 +91,6 @@ fn run_up(up: &Up) -> Result<()> {
         println!("  cargo xtask dev down --name {}", cluster.name);
     }
     Ok(())
-}
-
-/// Waits until the API answers and every node is Ready.
-pub(crate) fn wait_ready(cluster: &Cluster) -> Result<()> {
-    let nodes = cluster.nodes.len();
-    let kubectl = cluster.kubectl();
-    kubectl.wait_json("all nodes Ready", Duration::from_secs(60), &["get", "nodes"], |list| {
-        let ready = list["items"].as_array()?.iter().filter(|node| is_ready(node)).count();
-        (ready == nodes).then_some(())
-    })
-}
-
-fn is_ready(object: &serde_json::Value) -> bool {
-    object["status"]["conditions"].as_array().is_some_and(|conditions| {
-        conditions
-            .iter()
-            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-    })
 }
 
 fn describe(cluster: &Cluster) -> serde_json::Value {

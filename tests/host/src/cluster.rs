@@ -300,6 +300,23 @@ fn service_cgroup(host: &Host) -> Result<PathBuf> {
     Ok(cgroup::v2_mount()?.join(host.cgroup.trim_start_matches('/')))
 }
 
+/// Waits until the API answers and every node is Ready.
+pub fn wait_ready(cluster: &Cluster) -> Result<()> {
+    let nodes = cluster.nodes.len();
+    let kubectl = cluster.kubectl();
+    kubectl.wait_json("all nodes Ready", Duration::from_secs(60), &["get", "nodes"], |list| {
+        let ready = list["items"].as_array()?.iter().filter(|node| is_ready(node)).count();
+        (ready == nodes).then_some(())
+    })
+}
+
+/// Whether an object has a `Ready` condition that is `True`.
+pub fn is_ready(object: &serde_json::Value) -> bool {
+    object["status"]["conditions"].as_array().is_some_and(|conditions| {
+        conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True")
+    })
+}
+
 /// Names of the clusters of which something is there.
 pub fn names() -> Vec<String> {
     let mut names: Vec<String> = [STATE_DIR, DATA_DIR]

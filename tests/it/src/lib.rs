@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use host::cluster::DownOnDrop;
+use host::image::{ImageSpec, WEB_CMD, write_archive};
 use host::{Cluster, ClusterSpec};
 
 /// The binary under test: named by `cargo xtask test`, else the one in cargo's target folder.
@@ -40,4 +41,22 @@ pub fn cluster(
         server_args,
     };
     Ok((Cluster::up(&spec)?, guard))
+}
+
+/// The image that tests run, and the reference it has on every node of a cluster made by
+/// [`ready_cluster`].
+pub const IMAGE: &str = "registry.example/web:v1";
+
+/// A cluster whose nodes are all Ready and have [`IMAGE`].
+pub fn ready_cluster(name: &str, nodes: usize) -> Result<(Cluster, DownOnDrop)> {
+    let (cluster, guard) = cluster(name, nodes, Vec::new())?;
+    host::cluster::wait_ready(&cluster).with_context(|| cluster.log_tails(60))?;
+    let archive = cluster.nodes[0].data_dir.join("web.tar");
+    let spec = ImageSpec { reference: IMAGE, version: "v1", cmd: WEB_CMD };
+    write_archive(&archive, &[spec])?;
+    let archive = archive.display().to_string();
+    for index in 0..nodes {
+        host::command::run(&mut cluster.skeg_on(index, &["image", "import", &archive])?)?;
+    }
+    Ok((cluster, guard))
 }

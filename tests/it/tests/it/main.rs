@@ -3,4 +3,6 @@
 
 mod bad_input;
 mod nodes;
+mod pods;
 mod scenario;
+mod services;

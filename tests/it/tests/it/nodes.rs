@@ -1,12 +1,6 @@
 //! Several nodes: joining with a token, pods and Services across them.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
-use host::image::{ImageSpec, WEB_CMD, write_archive};
-
-const BOUND: Duration = Duration::from_secs(60);
-const IMAGE: &str = "registry.example/web:v1";
 
 const SPREAD: &str = r#"
 apiVersion: apps/v1
@@ -43,25 +37,9 @@ spec:
 
 #[test]
 fn two_nodes_share_pods_and_services() -> Result<()> {
-    let (cluster, _guard) = it::cluster("it-two", 2, Vec::new())?;
+    let (cluster, _guard) = it::ready_cluster("it-two", 2)?;
     let kubectl = cluster.kubectl();
     let context = || cluster.log_tails(60);
-    kubectl
-        .wait_json("both nodes Ready", BOUND, &["get", "nodes"], |list| {
-            let ready = list["items"].as_array()?.iter().filter(|node| {
-                node["status"]["conditions"].as_array().is_some_and(|all| {
-                    all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True")
-                })
-            });
-            (ready.count() == 2).then_some(())
-        })
-        .with_context(context)?;
-    let archive = cluster.nodes[0].data_dir.join("web.tar");
-    write_archive(&archive, &[ImageSpec { reference: IMAGE, version: "v1", cmd: WEB_CMD }])?;
-    let archive = archive.display().to_string();
-    for index in 0..2 {
-        host::command::run(&mut cluster.skeg_on(index, &["image", "import", &archive])?)?;
-    }
     kubectl.apply(SPREAD)?;
     kubectl.run(&["rollout", "status", "deployment/web", "--timeout=60s"]).with_context(context)?;
     kubectl.run(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"])?;
