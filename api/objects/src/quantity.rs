@@ -220,46 +220,34 @@ fn interpret(suffix: &str) -> Result<(Format, Scale), QuantityError> {
     Ok((Format::DecimalExponent, Scale::Ten(power)))
 }
 
-/// The absolute value in nanos, saturating. Works digit by digit, so that neither a long number
-/// nor a big exponent overflows before it is cut.
+/// The absolute value in nanos, rounded up, saturating.
 fn magnitude(parts: &Parts<'_>, scale: Scale) -> i128 {
     let (power, factor) = match scale {
         Scale::Ten(power) => (i64::from(power), 1_i128),
         Scale::Two(power) => (0, 1_i128 << power),
     };
-    let mut total = 0_i128;
-    // The place of the digit in hand, as a power of ten of nanos.
-    let mut place = i64::try_from(parts.whole.len()).unwrap_or(i64::MAX) - 1 + power + 9;
-    let mut remainder = false;
-    // A binary factor is applied to the digits below nanos too, before they are rounded.
-    let mut below: i128 = 0;
-    let mut below_unit: i128 = 1;
+    // As many digits as fit, times the factor; what is left out only matters for rounding.
+    let room = (i128::MAX / factor - 9) / 10;
+    let mut mantissa = 0_i128;
+    let mut exponent = power + 9 - i64::try_from(parts.fraction.len()).unwrap_or(i64::MAX);
+    let mut inexact = false;
     for digit in parts.whole.bytes().chain(parts.fraction.bytes()) {
         let digit = i128::from(digit - b'0');
-        if place >= 0 {
-            let weight = u32::try_from(place).ok().and_then(|place| 10_i128.checked_pow(place));
-            let part = match (digit, weight) {
-                (0, _) => Some(0),
-                (_, None) => None,
-                (_, Some(weight)) => digit.checked_mul(weight),
-            };
-            total = part.and_then(|part| total.checked_add(part)).unwrap_or(i128::MAX);
-        } else if below_unit < NANOS_PER_UNIT {
-            below_unit *= 10;
-            below = below * 10 + digit;
-            // Leading places between nanos and the first digit in hand.
-            for _ in 0..(if below_unit == 10 { -1 - place } else { 0 }).min(9) {
-                below_unit *= 10;
-            }
+        if mantissa <= room {
+            mantissa = mantissa * 10 + digit;
         } else {
-            remainder |= digit != 0;
+            exponent += 1;
+            inexact |= digit != 0;
         }
-        place -= 1;
     }
-    let scaled = total.saturating_mul(factor);
-    let scaled_below = below * factor;
-    remainder |= scaled_below % below_unit != 0;
-    scaled.saturating_add(scaled_below / below_unit).saturating_add(i128::from(remainder))
+    let scaled = mantissa * factor;
+    let tens = u32::try_from(exponent.unsigned_abs()).ok().and_then(|n| 10_i128.checked_pow(n));
+    match (tens, exponent < 0) {
+        (Some(tens), true) => scaled / tens + i128::from(inexact || scaled % tens != 0),
+        (Some(tens), false) => scaled.saturating_mul(tens),
+        (None, true) => i128::from(scaled != 0),
+        (None, false) => scaled.saturating_mul(i128::MAX),
+    }
 }
 
 impl fmt::Display for Quantity {

@@ -39,6 +39,11 @@ fn canonical_texts() {
         ("5E", "5E"),
         ("1e100", "9223372036854775807e0"),
         ("99999999999999999999", "9223372036854775807"),
+        ("123456789012.1234567891", "123456789012123456790n"),
+        ("0.00000000000000000000000000000000000000000000001", "1n"),
+        ("1e-2000000000", "1e-9"),
+        ("0e2000000000", "0"),
+        ("8Ei", "9223372036854775807"),
     ] {
         let wanted = wanted.strip_suffix("e0").unwrap_or(wanted);
         assert_eq!(canonical(text), wanted, "{text}");
@@ -74,6 +79,14 @@ fn arithmetic_keeps_the_first_format() {
 }
 
 proptest! {
+    #[test]
+    fn sums_and_differences_undo_each_other(a in 0_i64..1 << 50, b in 0_i64..1 << 50) {
+        let (a, b) = (Quantity::from_millis(a), Quantity::from_units(b, Format::BinarySi));
+        prop_assert_eq!(a.add(&b).sub(&b), a);
+        prop_assert_eq!(a.add(&b), b.add(&a));
+        prop_assert_eq!(a.add(&b) >= a.max(b), true);
+    }
+
     #[test]
     fn printing_and_parsing_again_keeps_the_value(
         digits in 0_u64..1_000_000_000_000,

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -92,4 +93,36 @@ fn field_selectors() {
         "invalid selector: 'metadata.name>a'; can't understand 'metadata.name>a'"
     );
     assert!(FieldSelector::parse("a=b\\x").is_err());
+}
+
+proptest! {
+    #[test]
+    fn what_is_printed_reads_back(
+        keys in prop::collection::btree_map("[a-c]/?[a-c]", (0_usize..6, prop::collection::vec("[xy]{0,2}", 1..3)), 0..4)
+    ) {
+        let requirements: Vec<Requirement> = keys
+            .into_iter()
+            .filter(|(key, _)| key.len() > 1)
+            .map(|(key, (operator, values))| {
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                match operator {
+                    0 => Requirement::new(&key, Operator::Equals, &values[..1]),
+                    1 => Requirement::new(&key, Operator::NotEquals, &values[..1]),
+                    2 => Requirement::new(&key, Operator::In, &values),
+                    3 => Requirement::new(&key, Operator::NotIn, &values),
+                    4 => Requirement::new(&key, Operator::Exists, &[]),
+                    _ => Requirement::new(&key, Operator::DoesNotExist, &[]),
+                }
+            })
+            .collect();
+        let selector = Selector::all(requirements);
+        prop_assert_eq!(Selector::parse(&selector.to_string()).unwrap(), selector);
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "[a-c =!(),<>in]{0,12}") {
+        if let Ok(selector) = Selector::parse(&text) {
+            prop_assert_eq!(Selector::parse(&selector.to_string()).unwrap(), selector);
+        }
+    }
 }
