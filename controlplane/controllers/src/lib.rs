@@ -8,8 +8,13 @@ pub mod controller;
 mod deployment;
 mod endpoints;
 mod endpointslice;
+pub mod everything;
+mod garbage;
+mod namespace;
 mod nodeipam;
+mod nodelifecycle;
 pub mod owner;
+mod podgc;
 pub mod pods;
 mod replicaset;
 mod rootca;
@@ -58,6 +63,11 @@ fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(serviceaccount::ServiceAccounts),
         Box::new(rootca::RootCaMaps { pem: config.root_ca_pem.clone() }),
         Box::new(nodeipam::NodeIpam { ranges: ranges.collect() }),
+        Box::new(nodelifecycle::NodeLifecycle::new(config.node_grace)),
+        Box::new(podgc::OrphanedPods::default()),
+        Box::new(podgc::FinishedPods { max: config.finished_pods_max }),
+        Box::new(namespace::Namespaces),
+        Box::new(garbage::Garbage),
     ]
 }
 

@@ -222,9 +222,10 @@ fn record(
 /// Waits until the views show all that was written.
 async fn seen(world: &World, written: &[Written]) {
     for one in written {
-        let Some(view) = world.watched(&one.resource) else { continue };
-        let mut progress = view.progress();
-        // `changed` fails only when the view's writer is gone, at shutdown.
-        while !view.has_seen(one) && progress.changed().await.is_ok() {}
+        for view in world.watched(&one.resource) {
+            let mut progress = view.progress();
+            // `changed` fails only when the view's writer is gone, at shutdown.
+            while !view.has_seen(one) && progress.changed().await.is_ok() {}
+        }
     }
 }

@@ -28,6 +28,8 @@ use objects::ObjectKey;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::everything::{self, AnyChange, Everything};
+
 /// Name of the index of objects without a controller, by namespace.
 pub const ORPHANS: &str = "orphans";
 /// Name of the index of pods by node.
@@ -124,6 +126,16 @@ fn changes<K: Object>(
     .boxed()
 }
 
+fn changes_of_everything(everything: &Everything) -> BoxStream<'static, Announced> {
+    everything
+        .changes()
+        .map(|announcement| match announcement {
+            everything::Announcement::Changed(change) => Announced::Changed(Changed::Any(change)),
+            everything::Announcement::Resync => Announced::Resync,
+        })
+        .boxed()
+}
+
 /// One item of the merged stream of changes.
 #[derive(Debug)]
 pub enum Announced {
@@ -139,12 +151,16 @@ macro_rules! world {
         #[derive(Debug, Clone)]
         pub struct World {
             $($(#[$doc])* pub $field: View<$kind>,)+
+            /// Metadata of every object there is.
+            pub everything: Everything,
         }
 
         /// A change of an object of one of the kinds.
         #[derive(Debug, Clone)]
         pub enum Changed {
             $($(#[$doc])* $kind(Versions<$kind>),)+
+            /// Metadata of any object. A change of one of the kinds above is announced here too.
+            Any(AnyChange),
         }
 
         /// Writers of a [`World`] that no server feeds.
@@ -158,31 +174,39 @@ macro_rules! world {
             pub fn reflect(client: &Client, shutdown: &CancellationToken) -> Self {
                 Self {
                     $($field: reflect(client.clone(), $source, $indexes, shutdown.clone()),)+
+                    everything: Everything::reflect(client, shutdown),
                 }
             }
 
             /// Empty views and their writers: for tests of plans.
             pub fn unfed() -> (Self, Writers) {
                 $(let $field = View::new($indexes);)+
-                (Self { $($field: $field.0,)+ }, Writers { $($field: $field.1,)+ })
+                let everything = Everything::unfed();
+                (Self { $($field: $field.0,)+ everything }, Writers { $($field: $field.1,)+ })
             }
 
-            /// Waits until every view is synced.
+            /// Waits until every view but those of everything is synced: who needs those asks them.
             pub async fn wait_synced(&self) {
                 $(self.$field.wait_synced().await;)+
             }
 
-            /// The view of a resource, if it is one of these.
-            pub fn watched(&self, resource: &ResourcePath) -> Option<&dyn Watched> {
+            /// The views that show objects of a resource.
+            pub fn watched(&self, resource: &ResourcePath) -> Vec<Box<dyn Watched>> {
+                let mut views: Vec<Box<dyn Watched>> = Vec::new();
                 $(if *resource == ResourcePath::of::<$kind>() {
-                    return Some(&self.$field);
+                    views.push(Box::new(self.$field.clone()));
                 })+
-                None
+                if let Some(view) = self.everything.view(resource) {
+                    views.push(Box::new(view));
+                }
+                views
             }
 
             /// Changes of all views from now on.
             pub fn changes(&self) -> stream::SelectAll<BoxStream<'static, Announced>> {
-                stream::select_all([$(changes(&self.$field, Changed::$kind),)+])
+                let mut all = stream::select_all([$(changes(&self.$field, Changed::$kind),)+]);
+                all.push(changes_of_everything(&self.everything));
+                all
             }
 
             /// Calls `tell` for every object there is, as if it had just come into being.
@@ -190,6 +214,10 @@ macro_rules! world {
                 $(for object in self.$field.list() {
                     tell(Changed::$kind(Versions { old: None, new: Some(object) }));
                 })+
+                for (resource, object) in self.everything.all() {
+                    let versions = Versions { old: None, new: Some(object) };
+                    tell(Changed::Any(AnyChange { resource, versions }));
+                }
             }
         }
     };
