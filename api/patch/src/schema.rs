@@ -54,8 +54,22 @@ pub enum Scalar {
     MicroTime,
     /// Go's duration text, such as `1m30s`.
     Duration,
-    /// A custom resource's leaf, whose type is checked by validation, not by decoding.
-    Custom,
+    /// A custom resource's leaf, whose type is checked by validation (and by server-side apply), not
+    /// by decoding.
+    Custom(Leaf),
+}
+
+/// What a custom resource's leaf may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaf {
+    /// `string`.
+    String,
+    /// `integer` or `number`.
+    Number,
+    /// `boolean`.
+    Bool,
+    /// `x-kubernetes-int-or-string`.
+    Any,
 }
 
 /// Where free-form JSON comes from; the forms differ in protobuf.

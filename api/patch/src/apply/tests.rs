@@ -266,3 +266,26 @@ fn sameness_ignores_times() {
     later["data"]["k"] = json!("w");
     assert!(!same_but_for_times(&world.live, &later));
 }
+
+#[test]
+fn wrong_types_in_a_custom_resource() {
+    let property = |kind: &str| json!({"type": kind});
+    let schema = crate::schema::custom(
+        &json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+            "s": property("string"), "n": property("integer"), "b": property("boolean"),
+            "p": {"x-kubernetes-int-or-string": true},
+        }}}}),
+        false,
+    );
+    let texts =
+        typed::check(&json!({"spec": {"s": 1, "n": "x", "b": "x", "p": [1]}}), &schema, false);
+    assert_eq!(
+        texts,
+        [
+            ".spec.b: expected boolean, got &{x}",
+            ".spec.n: expected numeric (int or float), got string",
+            ".spec.p: expected any scalar, got &{[1]}",
+            ".spec.s: expected string, got &value.valueUnstructured{Value:1}",
+        ]
+    );
+}

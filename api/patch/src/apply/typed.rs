@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::fieldset::{FieldSet, print_element};
-use crate::schema::{Any, Field, List, ListKind, Scalar, Schema, Struct};
+use crate::error::go_print;
+use crate::schema::{Any, Field, Leaf, List, ListKind, Scalar, Schema, Struct};
 
 /// How one value divides.
 pub(super) enum Form<'a> {
@@ -243,19 +244,26 @@ impl Check {
 
 /// A value wrapped as upstream's library prints it.
 fn smd_print(value: &Value) -> String {
-    format!("&{{{}}}", crate::error::go_print(value))
+    format!("&{{{}}}", go_print(value))
 }
 
 fn scalar_error(scalar: Scalar, value: &Value) -> Option<String> {
-    let composite = value.is_array() || value.is_object();
-    match scalar {
-        Scalar::String | Scalar::Bytes | Scalar::Duration if !value.is_string() => {
-            Some(format!("expected string, got {}", smd_print(value)))
+    let wanted = match scalar {
+        Scalar::String | Scalar::Bytes | Scalar::Duration => Leaf::String,
+        Scalar::Bool => Leaf::Bool,
+        Scalar::Int32 | Scalar::Int64 | Scalar::Double => Leaf::Number,
+        Scalar::Quantity | Scalar::IntOrString | Scalar::Time | Scalar::MicroTime => Leaf::Any,
+        Scalar::Custom(leaf) => leaf,
+    };
+    match wanted {
+        Leaf::String if !value.is_string() => {
+            let printed = go_print(value);
+            Some(format!("expected string, got &value.valueUnstructured{{Value:{printed}}}"))
         }
-        Scalar::Bool if !value.is_boolean() => {
+        Leaf::Bool if !value.is_boolean() => {
             Some(format!("expected boolean, got {}", smd_print(value)))
         }
-        Scalar::Int32 | Scalar::Int64 | Scalar::Double if !value.is_number() => {
+        Leaf::Number if !value.is_number() => {
             let kind = match value {
                 Value::String(_) => "string",
                 Value::Bool(_) => "bool",
@@ -264,15 +272,9 @@ fn scalar_error(scalar: Scalar, value: &Value) -> Option<String> {
             };
             Some(format!("expected numeric (int or float), got {kind}"))
         }
-        Scalar::Quantity
-        | Scalar::IntOrString
-        | Scalar::Time
-        | Scalar::MicroTime
-        | Scalar::Custom
-            if composite =>
-        {
+        Leaf::Any if value.is_array() || value.is_object() => {
             Some(format!("expected any scalar, got {}", smd_print(value)))
         }
-        _ => None,
+        Leaf::String | Leaf::Bool | Leaf::Number | Leaf::Any => None,
     }
 }

@@ -117,7 +117,7 @@ fn go_type(schema: &Schema) -> String {
         Schema::Scalar(Scalar::Double) => "float64".to_string(),
         Schema::Scalar(Scalar::Bytes) => "[]uint8".to_string(),
         Schema::Scalar(Scalar::Quantity) => "resource.Quantity".to_string(),
-        Schema::Scalar(Scalar::Custom) | Schema::Any(_) | Schema::Either(_) => {
+        Schema::Scalar(Scalar::Custom(_)) | Schema::Any(_) | Schema::Either(_) => {
             "interface {}".to_string()
         }
         Schema::List(list) => format!("[]{}", go_type(&list.item)),
@@ -305,7 +305,7 @@ impl Walk<'_> {
             canonical.map(Value::String).map_err(DecodeError::Type)
         };
         match (scalar, &*value) {
-            (Scalar::Custom, _) => go_numbers(value),
+            (Scalar::Custom(_), _) => go_numbers(value),
             (Scalar::String | Scalar::Duration | Scalar::IntOrString, Value::String(_))
             | (Scalar::Bool, Value::Bool(_))
             | (Scalar::Double, Value::Number(_)) => {}
@@ -393,7 +393,7 @@ pub(crate) fn json_schema() -> Schema {
 /// Whether wrong types are left to validation: parts of custom resources.
 fn lenient(schema: &Schema) -> bool {
     match schema {
-        Schema::Scalar(scalar) => *scalar == Scalar::Custom,
+        Schema::Scalar(scalar) => matches!(scalar, Scalar::Custom(_)),
         Schema::Any(any) => *any == Any::Custom,
         Schema::Struct(reference) => matches!(reference, StructRef::Custom(_)),
         Schema::List(list) => lenient(&list.item),
@@ -414,7 +414,7 @@ fn is_empty(value: &Value, schema: &Schema) -> bool {
             | Scalar::Time
             | Scalar::MicroTime
             | Scalar::Duration
-            | Scalar::Custom => false,
+            | Scalar::Custom(_) => false,
         },
         Schema::List(_) => value.as_array().is_some_and(Vec::is_empty),
         Schema::Map(_) => value.as_object().is_some_and(Map::is_empty),
@@ -444,7 +444,7 @@ fn zero(schema: &Schema) -> Value {
             Scalar::Int32 | Scalar::Int64 | Scalar::Double | Scalar::IntOrString => 0.into(),
             Scalar::Quantity => Value::String("0".to_string()),
             Scalar::Duration => Value::String("0s".to_string()),
-            Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Custom => Value::Null,
+            Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Custom(_) => Value::Null,
         },
         Schema::List(_) | Schema::Map(_) | Schema::Any(_) | Schema::Either(_) => Value::Null,
         Schema::Struct(reference) => {

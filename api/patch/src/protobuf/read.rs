@@ -145,7 +145,7 @@ fn scalar(field: Field<'_>, scalar: Scalar) -> Result<Value, DecodeError> {
         None => Ok(0),
     };
     Ok(match scalar {
-        Scalar::String | Scalar::Custom => Value::String(field.text()?),
+        Scalar::String | Scalar::Custom(_) => Value::String(field.text()?),
         Scalar::Bool => Value::Bool(field.varint()? != 0),
         #[allow(clippy::cast_possible_truncation, reason = "Go's decoder cuts to 32 bits too")]
         Scalar::Int32 => (signed(field)? as i32).into(),

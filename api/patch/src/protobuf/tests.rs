@@ -177,7 +177,7 @@ fn any_value(schema: &Schema, depth: u32) -> BoxedStrategy<Value> {
 
 fn any_scalar(scalar: Scalar) -> BoxedStrategy<Value> {
     match scalar {
-        Scalar::String | Scalar::Custom => "[aé\"]{0,3}".prop_map(Value::from).boxed(),
+        Scalar::String | Scalar::Custom(_) => "[aé\"]{0,3}".prop_map(Value::from).boxed(),
         Scalar::Bool => any::<bool>().prop_map(Value::from).boxed(),
         Scalar::Int32 => any::<i32>().prop_map(Value::from).boxed(),
         Scalar::Int64 => any::<i64>().prop_map(Value::from).boxed(),

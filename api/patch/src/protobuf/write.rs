@@ -182,7 +182,7 @@ fn scalar(
             put_varint(&mut message, 1, nanos.cast_unsigned());
             put_bytes(out, slot.number, &message);
         }
-        Scalar::Custom => return Err(slot.misfit()),
+        Scalar::Custom(_) => return Err(slot.misfit()),
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    Any, Field, List, ListKind, Map, Scalar, Schema, Strategy, Struct, StructRef, object_meta,
+    Any, Field, Leaf, List, ListKind, Map, Scalar, Schema, Strategy, Struct, StructRef, object_meta,
 };
 
 /// The schema of a custom resource from its CRD version's `openAPIV3Schema`. `preserve_unknown` is
@@ -71,8 +71,12 @@ fn schema(openapi: &Value) -> Schema {
             kind: list_kind(openapi),
             wrapped: false,
         })),
-        "string" | "integer" | "number" | "boolean" => Schema::Scalar(Scalar::Custom),
-        _ if is_set(openapi, "x-kubernetes-int-or-string") => Schema::Scalar(Scalar::Custom),
+        "string" => Schema::Scalar(Scalar::Custom(Leaf::String)),
+        "integer" | "number" => Schema::Scalar(Scalar::Custom(Leaf::Number)),
+        "boolean" => Schema::Scalar(Scalar::Custom(Leaf::Bool)),
+        _ if is_set(openapi, "x-kubernetes-int-or-string") => {
+            Schema::Scalar(Scalar::Custom(Leaf::Any))
+        }
         _ => Schema::Any(Any::Custom),
     }
 }
