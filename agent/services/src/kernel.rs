@@ -8,10 +8,11 @@ mod socket;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::process::Command;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use network::testing::{Namespace, ip, isolated};
+use network::{Network, PodNetwork as _};
 use objects::ObjectKey;
 use serde_json::{Value, json};
 
@@ -24,85 +25,75 @@ use crate::plan::plan;
 use crate::state::MapSet;
 use pod::Pod;
 
-/// Names the cgroup of the process that carries out a test.
-const CGROUP: &str = "SKEG_TEST_CGROUP";
 const NODE_IP: &str = "192.168.77.1";
-
-/// Removes the test's cgroup, and whatever still runs in it.
-struct Cgroup(String);
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        if let Err(error) = host::cgroup::remove(&self.0) {
-            eprintln!("cgroup {} stays: {error:#}", self.0);
-        }
-    }
-}
 
 /// Runs `body` on a node of its own. `test` is the path of the calling test in this binary.
 fn on_a_node(test: &str, body: fn(&mut TestNode)) {
-    if std::env::var_os(CGROUP).is_some() {
-        return body(&mut TestNode::new());
-    }
-    let cgroup = Cgroup(format!("skeg-test-svc-{}-{}", std::process::id(), test.len()));
-    let test = test.split_once("::").expect("a test is in a crate").1;
-    let output = Command::new("unshare")
-        .args(["--net", "--mount", "--propagation", "private", "--"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(CGROUP, &cgroup.0)
-        .output()
-        .unwrap();
-    let streams = [output.stdout, output.stderr].map(|s| String::from_utf8_lossy(&s).into_owned());
-    assert!(output.status.success(), "{}{}", streams[0], streams[1]);
-    assert!(streams[0].contains("1 passed"), "{test} did not run:\n{}", streams[0]);
+    isolated(test, |cgroup| body(&mut TestNode::new(cgroup)));
 }
 
-/// A node: this process, in namespaces and a cgroup of its own.
+/// A node: this process, in namespaces and a cgroup of its own, with a link to the outside.
 struct TestNode {
     config: Config,
     maps: BpfMaps,
     actual: MapSet,
     ids: Ids,
     world: World,
+    network: Network,
+    /// Drives the network's netlink connections.
+    runtime: tokio::runtime::Runtime,
+    outside: Namespace,
 }
 
 impl TestNode {
-    fn new() -> Self {
-        let cgroup = std::env::var(CGROUP).unwrap();
-        host::cgroup::join_v2(&cgroup, 0).unwrap();
-        // Nothing of this test shows up in the machine's /run.
-        ip_run("mount", &["-t", "tmpfs", "none", "/run"]);
-        ip("link set lo up");
-        ip("link add pods0 type bridge");
-        ip("link set pods0 up");
-        ip("addr add 10.244.0.1/24 dev pods0");
-        ip("addr add fd00:244::1/64 dev pods0 nodad");
-        ip(&format!("addr add {NODE_IP}/32 dev lo"));
+    fn new(cgroup: &str) -> Self {
+        let outside = Namespace::new();
+        ip(&format!("link add uplink type veth peer name eth0 netns {}", outside.tid()));
+        ip(&format!("addr add {NODE_IP}/24 dev uplink"));
+        ip("addr add fd77::1/64 dev uplink nodad");
+        ip("link set uplink up");
+        outside.run(|| {
+            ip("link set lo up");
+            ip("addr add 192.168.77.9/24 dev eth0");
+            ip("addr add fd77::9/64 dev eth0 nodad");
+            ip("link set eth0 up");
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let network = runtime.block_on(Network::open(network_config())).unwrap();
+        let cidrs = ["10.244.0.0/24", "fd00:244::/64"].map(|cidr| cidr.parse().unwrap());
+        network.set_pod_cidrs(&cidrs);
         let config = Config {
             node_name: "n1".to_owned(),
             bpffs_dir: PathBuf::from("/run/skeg/bpf"),
             cgroup2_dir: host::cgroup::v2_mount().unwrap().join(cgroup),
-            node_addresses: vec![NODE_IP.parse().unwrap()],
+            node_addresses: vec![NODE_IP.parse().unwrap(), "fd77::1".parse().unwrap()],
             own_addresses: Vec::new(),
-            uplinks: Vec::new(),
+            uplinks: network.uplinks().to_vec(),
             masquerade_pods: false,
             frontends_max: 4096,
             backends_max: 4096,
         };
         let maps = BpfMaps::open(&config).unwrap();
-        Self {
-            config,
-            maps,
-            actual: MapSet::default(),
-            ids: Ids::default(),
-            world: World::default(),
-        }
+        let (actual, ids, world) = (MapSet::default(), Ids::default(), World::default());
+        Self { config, maps, actual, ids, world, network, runtime, outside }
+    }
+
+    /// A new pod; the first has the address 10.244.0.2, the second .3, and so on.
+    fn pod(&mut self) -> Pod {
+        let namespace = Namespace::new();
+        let uid = format!("uid-{}", namespace.tid());
+        let attached = self.network.attach(&uid, namespace.path());
+        let ips = self.runtime.block_on(attached).unwrap();
+        Pod::new(namespace, ips)
     }
 
     /// Sets the Service `ns/name` and its endpoints, all on port 8080 of both protocols.
     fn serve(&mut self, name: &str, spec: Value, endpoints: &[&Pod]) {
-        let ips: Vec<IpAddr> = endpoints.iter().map(|pod| pod.ip).collect();
+        let ips: Vec<IpAddr> = endpoints.iter().flat_map(|pod| pod.ips.clone()).collect();
         let slices = ["IPv4", "IPv6"].map(|family| slice(name, family, &ips));
         let key = ObjectKey::new("ns", name);
         let service: Service = serde_json::from_value(json!({ "spec": spec })).unwrap();
@@ -153,10 +144,14 @@ fn ports() -> Value {
     json!([{ "name": "tcp", "port": 80 }, { "name": "udp", "port": 80, "protocol": "UDP" }])
 }
 
-fn ip(arguments: &str) {
-    ip_run("ip", &arguments.split(' ').collect::<Vec<_>>());
-}
-
-fn ip_run(program: &str, arguments: &[&str]) {
-    host::command::run_args(program, arguments).unwrap();
+fn network_config() -> network::Config {
+    network::Config {
+        node_name: "n1".to_owned(),
+        state_dir: "/run/skeg/network".into(),
+        node_addresses: vec![NODE_IP.parse().unwrap()],
+        own_addresses: Vec::new(),
+        service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+        mtu_bytes: None,
+        set_sysctls: true,
+    }
 }

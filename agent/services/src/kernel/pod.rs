@@ -1,71 +1,45 @@
-//! A namespace that plays a pod: a thread in it, on which clients and servers are run.
+//! Pods of the test node, and what their clients and servers do.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, unshare};
-
-use super::ip;
+use network::testing::Namespace;
 
 /// Longest wait for an answer; a test that waits this long fails.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-type Job = Box<dyn FnOnce() + Send>;
-
-/// A pod: its thread ends with it, and the namespace with the thread.
+/// A pod: its namespace and its addresses.
 pub(super) struct Pod {
-    pub(super) ip: IpAddr,
-    jobs: SyncSender<Job>,
+    pub(super) ips: Vec<IpAddr>,
+    namespace: Namespace,
 }
 
 impl Pod {
-    /// A pod `10.244.0.N` (and `fd00:244::N`, its `ip` if `v6`), joined to the node's bridge.
-    pub(super) fn new(number: u8, v6: bool) -> Self {
-        let (jobs, to_do) = sync_channel::<Job>(1);
-        let (ready, is_ready) = sync_channel(1);
-        thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            ready.send(nix::unistd::gettid()).unwrap();
-            while let Ok(job) = to_do.recv() {
-                job();
-            }
-        });
-        let tid = is_ready.recv().unwrap();
-        let host_side = format!("veth{number}");
-        ip(&format!("link add {host_side} type veth peer name eth0 netns {tid}"));
-        ip(&format!("link set {host_side} master pods0 up"));
-        let v4_ip = format!("10.244.0.{number}");
-        let v6_ip = format!("fd00:244::{number}");
-        let pod = Self { ip: if v6 { &v6_ip } else { &v4_ip }.parse().unwrap(), jobs };
-        pod.run(move || {
-            ip("link set lo up");
-            ip("link set eth0 up");
-            ip(&format!("addr add {v4_ip}/24 dev eth0"));
-            ip(&format!("addr add {v6_ip}/64 dev eth0 nodad"));
-            ip("route add default via 10.244.0.1");
-            ip("route add default via fd00:244::1");
-        });
-        pod
+    pub(super) fn new(namespace: Namespace, ips: Vec<IpAddr>) -> Self {
+        Self { ips, namespace }
+    }
+
+    /// Its IPv4 address, as servers call themselves.
+    pub(super) fn name(&self) -> String {
+        self.ips[0].to_string()
     }
 
     /// Runs `body` in the pod.
     pub(super) fn run<T: Send + 'static>(&self, body: impl FnOnce() -> T + Send + 'static) -> T {
-        let (done, result) = sync_channel(1);
-        self.jobs.send(Box::new(move || done.send(body()).unwrap())).unwrap();
-        result.recv().expect("the body did not panic")
+        self.namespace.run(body)
     }
 
     /// Serves port 8080, TCP and UDP: every connection and datagram is answered with the pod's
     /// address and the client's.
     pub(super) fn serve(self) -> Self {
-        let ip = self.ip;
-        self.run(move || {
-            serve_tcp(TcpListener::bind((ip, 8080)).unwrap());
-            serve_udp(UdpSocket::bind((ip, 8080)).unwrap());
-        });
+        for ip in self.ips.clone() {
+            self.run(move || {
+                serve_tcp(TcpListener::bind((ip, 8080)).unwrap());
+                serve_udp(UdpSocket::bind((ip, 8080)).unwrap());
+            });
+        }
         self
     }
 }

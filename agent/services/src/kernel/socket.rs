@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 use serde_json::json;
 
 use super::pod::{Answer, Pod, tcp, udp};
-use super::{NODE_IP, TestNode, on_a_node, ports};
+use super::{NODE_IP, on_a_node, ports};
 
 const VIP: &str = "10.96.0.5:80";
 
@@ -35,17 +35,16 @@ fn a_cluster_ip_spreads_connections_and_hides_the_backends() {
     on_a_node(
         concat!(module_path!(), "::a_cluster_ip_spreads_connections_and_hides_the_backends"),
         |node| {
-            let (a, b, client) =
-                (Pod::new(2, false).serve(), Pod::new(3, false).serve(), Pod::new(9, false));
+            let (a, b, client) = (node.pod().serve(), node.pod().serve(), node.pod());
             node.serve("web", spec(), &[&a, &b]);
             let seen = spread(&client, VIP, 200);
             assert_eq!(seen.len(), 2, "{seen:?}");
             assert!(seen.values().all(|count| *count > 50), "{seen:?}");
             let answer = client.run(|| tcp(VIP).unwrap());
             assert_eq!(answer.peer.to_string(), VIP, "getpeername");
-            assert_eq!(answer.client, "10.244.0.9", "the source is kept");
+            assert_eq!(answer.client, client.name(), "the source is kept");
             // From the node itself, and over a dual-stack socket.
-            assert_eq!(tcp(VIP).unwrap().client, "10.244.0.1");
+            assert_eq!(tcp(VIP).unwrap().client, NODE_IP);
             let mapped = client.run(|| tcp("[::ffff:10.96.0.5]:80").unwrap());
             assert_eq!(mapped.peer.to_string(), "[::ffff:10.96.0.5]:80");
         },
@@ -57,7 +56,7 @@ fn without_endpoints_both_protocols_are_refused_at_once() {
     on_a_node(
         concat!(module_path!(), "::without_endpoints_both_protocols_are_refused_at_once"),
         |node| {
-            let (a, client) = (Pod::new(2, false).serve(), Pod::new(9, false));
+            let (a, client) = (node.pod().serve(), node.pod());
             node.serve("web", spec(), &[]);
             let socket = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
             let twin = socket.try_clone().unwrap();
@@ -86,29 +85,23 @@ fn without_endpoints_both_protocols_are_refused_at_once() {
 #[test]
 fn a_pod_reaches_itself_through_its_service() {
     on_a_node(concat!(module_path!(), "::a_pod_reaches_itself_through_its_service"), |node| {
-        for (number, v6) in [(2, false), (3, true)] {
-            let pod = Pod::new(number, v6).serve();
-            let (vip, address) = if v6 { ("fd96::5", "[fd96::5]:80") } else { ("10.96.0.5", VIP) };
-            node.serve(vip_name(v6), json!({ "clusterIP": vip, "ports": ports() }), &[&pod]);
-            let own = pod.ip.to_string();
+        let pod = node.pod().serve();
+        let spec = json!({ "clusterIPs": ["10.96.0.5", "fd96::5"], "ports": ports() });
+        node.serve("web", spec, &[&pod]);
+        for (own, any, address) in
+            [(pod.ips[0], "0.0.0.0:0", VIP), (pod.ips[1], "[::]:0", "[fd96::5]:80")]
+        {
+            let expected = (own.to_string(), address.parse().unwrap());
             pod.run(move || {
                 for _ in 0..50 {
                     let answer = tcp(address).unwrap();
-                    assert_eq!(
-                        (answer.server, answer.peer.to_string()),
-                        (own.clone(), address.into())
-                    );
+                    assert_eq!((answer.server, answer.peer), expected);
                 }
-                let socket = UdpSocket::bind(if v6 { "[::]:0" } else { "0.0.0.0:0" }).unwrap();
-                let answer = udp(&socket, address).unwrap();
-                assert_eq!((answer.server, answer.peer.to_string()), (own, address.into()));
+                let answer = udp(&UdpSocket::bind(any).unwrap(), address).unwrap();
+                assert_eq!((answer.server, answer.peer), expected);
             });
         }
     });
-}
-
-fn vip_name(v6: bool) -> &'static str {
-    if v6 { "six" } else { "four" }
 }
 
 #[test]
@@ -116,8 +109,7 @@ fn datagrams_of_a_socket_stay_with_a_backend_until_it_goes() {
     on_a_node(
         concat!(module_path!(), "::datagrams_of_a_socket_stay_with_a_backend_until_it_goes"),
         |node| {
-            let (a, b, client) =
-                (Pod::new(2, false).serve(), Pod::new(3, false).serve(), Pod::new(9, false));
+            let (a, b, client) = (node.pod().serve(), node.pod().serve(), node.pod());
             node.serve("web", spec(), &[&a, &b]);
             let socket = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
             let ask = |socket: &UdpSocket| {
@@ -132,7 +124,7 @@ fn datagrams_of_a_socket_stay_with_a_backend_until_it_goes() {
             let left = if first.server == "10.244.0.2" { &b } else { &a };
             node.serve("web", spec(), &[left]);
             let answer = ask(&socket);
-            assert_eq!(answer.server, left.ip.to_string());
+            assert_eq!(answer.server, left.name());
             assert_eq!(answer.peer.to_string(), VIP);
             // A connected socket sees the Service too, whichever call it reads with.
             client.run(|| {
@@ -152,7 +144,7 @@ fn node_ports_from_pods_and_on_the_nodes_own_loopback_only() {
     on_a_node(
         concat!(module_path!(), "::node_ports_from_pods_and_on_the_nodes_own_loopback_only"),
         |node| {
-            let (a, client) = (Pod::new(2, false).serve(), Pod::new(9, false));
+            let (a, client) = (node.pod().serve(), node.pod());
             let spec = json!({
                 "type": "NodePort", "clusterIP": "10.96.0.5",
                 "ports": [{ "name": "tcp", "port": 80, "nodePort": 30080 }],
@@ -177,8 +169,7 @@ fn clients_with_affinity_are_pinned_by_namespace_until_their_backend_goes() {
             "::clients_with_affinity_are_pinned_by_namespace_until_their_backend_goes"
         ),
         |node| {
-            let (a, b, client) =
-                (Pod::new(2, false).serve(), Pod::new(3, false).serve(), Pod::new(9, false));
+            let (a, b, client) = (node.pod().serve(), node.pod().serve(), node.pod());
             let mut spec = spec();
             spec["sessionAffinity"] = json!("ClientIP");
             node.serve("web", spec.clone(), &[&a, &b]);
@@ -205,9 +196,8 @@ fn clients_with_affinity_are_pinned_by_namespace_until_their_backend_goes() {
 fn traffic_goes_on_without_an_agent_and_under_the_next_one() {
     on_a_node(
         concat!(module_path!(), "::traffic_goes_on_without_an_agent_and_under_the_next_one"),
-        |node: &mut TestNode| {
-            let (a, b, client) =
-                (Pod::new(2, false).serve(), Pod::new(3, false).serve(), Pod::new(9, false));
+        |node| {
+            let (a, b, client) = (node.pod().serve(), node.pod().serve(), node.pod());
             node.serve("web", spec(), &[&a]);
             let socket = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
             let ask = |socket: &UdpSocket| {
