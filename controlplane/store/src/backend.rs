@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 
 use crate::error::StoreError;
-use crate::record::Record;
+use crate::record::{Record, Write};
 
 /// Everything a backend holds.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Change {
     }
 }
 
-/// The durable part. The store's one writer task calls it, one call at a time; no call blocks the
+/// The durable part of a store with one server. The store's one writer task calls it, one call at a time; no call blocks the
 /// runtime.
 pub trait Backend: Send + 'static {
     /// For messages and dumps: `memory`, `embedded /var/lib/skeg/store`.
@@ -65,4 +66,76 @@ pub trait Backend: Send + 'static {
 
     /// Bytes on disk.
     fn size_bytes(&self) -> u64;
+}
+
+/// What became of an attempted write.
+#[derive(Debug)]
+pub enum Attempt {
+    /// It is durable, with this revision; the key came into being at `created`.
+    Done {
+        /// Revision of the write.
+        revision: u64,
+        /// Revision at which the key came into being.
+        created: u64,
+    },
+    /// Its condition does not hold; the key's version, if there is one.
+    Refused(Option<Arc<Record>>),
+}
+
+/// A change that some server made.
+#[derive(Debug, Clone)]
+pub enum Remote {
+    /// The key has this version.
+    Put(Arc<Record>),
+    /// The key went away.
+    Deleted {
+        /// The key.
+        key: Arc<str>,
+        /// Revision of the deletion.
+        revision: u64,
+    },
+}
+
+/// What is heard while following a backend.
+#[derive(Debug, Clone)]
+pub enum Followed {
+    /// The next changes, in order, without gaps.
+    Changes(Vec<Remote>),
+    /// The backend has forgotten changes that come next; nothing follows.
+    Forgotten,
+}
+
+/// Changes as they are made, until the connection is lost.
+pub type Changes = BoxStream<'static, Result<Followed, StoreError>>;
+
+/// A durable part that several servers write to: it orders the writes, and every server follows
+/// them all. Deletion events show the last version stored, not the payload of the deletion.
+pub trait SharedBackend: Send + Sync + 'static {
+    /// For messages and dumps.
+    fn name(&self) -> String;
+
+    /// Reads everything, as of one revision.
+    fn load(&self) -> BoxFuture<'_, Result<Loaded, StoreError>>;
+
+    /// Attempts one compare-and-set write. After an error it may or may not have happened.
+    fn attempt<'a>(
+        &'a self,
+        key: &'a str,
+        write: &'a Write,
+    ) -> BoxFuture<'a, Result<Attempt, StoreError>>;
+
+    /// Every change after a revision.
+    fn follow(&self, after: u64) -> BoxFuture<'_, Result<Changes, StoreError>>;
+
+    /// The revision of the last write of any server, certain to be no older than this call.
+    fn last_write(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Lets the backend forget changes up to a revision.
+    fn compact(&self, revision: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Bytes on disk.
+    fn size_bytes(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Removes everything. For a restore that failed half-way.
+    fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }

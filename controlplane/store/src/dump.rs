@@ -9,15 +9,16 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead, Read as _, Write};
+use std::io::{self, BufRead, Read as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Backend, Change};
+use crate::backend::{Attempt, Backend, Change, SharedBackend};
 use crate::error::StoreError;
-use crate::record::{Record, digits};
+use crate::record::{Record, Write, digits};
 use crate::store::{List, Store};
 
 const FORMAT: &str = "skeg-store";
@@ -27,6 +28,9 @@ const VERSION: u32 = 1;
 /// was made must find theirs in the past (`410 Gone`, list again) and never in the future. The same
 /// step as etcd's tools use; no store writes that much between a backup and its restore.
 const RESTORE_GAP: u64 = 1_000_000_000;
+
+/// Writes under way at once while restoring into a shared backend.
+const RESTORES_AT_ONCE: usize = 64;
 
 /// Longest value that is read back; the API accepts 3 MiB.
 const VALUE_LIMIT_BYTES: u64 = 64 << 20;
@@ -72,7 +76,7 @@ impl Store {
     ///
     /// # Errors
     /// What the writer says.
-    pub fn dump(&self, out: &mut dyn Write) -> io::Result<Dumped> {
+    pub fn dump(&self, out: &mut dyn io::Write) -> io::Result<Dumped> {
         let page = self.list(&List::default()).expect("now can be listed");
         let dumped = Dumped { revision: page.revision, records: page.records.len() as u64 };
         let header = Header {
@@ -118,6 +122,48 @@ pub async fn restore(
     let group = records.into_iter().map(|record| Change::Put(Arc::new(record))).collect();
     backend.append(group, restored.revision).await?;
     Ok(restored)
+}
+
+/// The same for a backend that servers share. The backend gives out the revisions, so the records get
+/// new ones. Stop the servers first.
+///
+/// # Errors
+/// As [`restore`]; if a write fails, everything that was restored is removed again.
+pub async fn restore_shared(
+    backend: &dyn SharedBackend,
+    input: &mut (dyn BufRead + Send),
+) -> Result<Dumped, StoreError> {
+    let held = backend.load().await?;
+    if !held.records.is_empty() {
+        return Err(StoreError::NotEmpty { revision: held.revision });
+    }
+    let (records, _) = read(input)?;
+    let restored = put_all(backend, &records).await;
+    if restored.is_err() {
+        backend.clear().await?;
+    }
+    restored
+}
+
+async fn put_all(backend: &dyn SharedBackend, records: &[Record]) -> Result<Dumped, StoreError> {
+    let mut revision = 0;
+    for part in records.chunks(RESTORES_AT_ONCE) {
+        let writes = part.iter().map(|record| put(backend, record));
+        for written in join_all(writes).await {
+            revision = revision.max(written?);
+        }
+    }
+    Ok(Dumped { revision, records: records.len() as u64 })
+}
+
+async fn put(backend: &dyn SharedBackend, record: &Record) -> Result<u64, StoreError> {
+    match backend.attempt(&record.key, &Write::Create(record.payload())).await? {
+        Attempt::Done { revision, .. } => Ok(revision),
+        // Some server is at work after all.
+        Attempt::Refused(found) => {
+            Err(StoreError::NotEmpty { revision: found.map_or(0, |found| found.revision) })
+        }
+    }
 }
 
 /// Reads and checks a whole dump: its records and its revision.
@@ -174,7 +220,7 @@ fn value(input: &mut dyn BufRead, number: u64, entry: Entry) -> Result<Record, S
     ))
 }
 
-fn line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+fn line(out: &mut dyn io::Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, value)?;
     out.write_all(b"\n")
 }

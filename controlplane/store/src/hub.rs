@@ -122,6 +122,18 @@ impl Hub {
         wakers
     }
 
+    /// Sends every watch back to history, which may not reach back to it any more.
+    pub(crate) fn interrupt(&self) -> Vec<Waker> {
+        let slots = self.watchers.values().flatten();
+        slots
+            .filter_map(|slot| {
+                let mut state = slot.state.lock();
+                state.mode = Mode::Behind;
+                state.waker.take()
+            })
+            .collect()
+    }
+
     /// Ends every watch, and those that come later.
     pub(crate) fn close(&mut self) -> Vec<Waker> {
         self.closed = true;

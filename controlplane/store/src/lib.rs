@@ -8,26 +8,30 @@
 //!   below it; anything else names exactly one key.
 //!
 //! `mvcc.rs` is pure: what is there, what was there, what a write does. `writer.rs` is the one task
-//! that orders writes and waits for the disk. `watch.rs` hands events to watchers.
+//! that orders writes and waits for the disk; with a backend that several servers share, `shared.rs`
+//! takes its place. `watch.rs` hands events to watchers.
 
 mod backend;
 mod dump;
 mod embedded;
 mod error;
+mod etcd;
 mod hub;
 mod maintenance;
 mod memory;
 mod mvcc;
 mod record;
 mod scope;
+mod shared;
 mod store;
 mod watch;
 mod writer;
 
-pub use backend::{Backend, Change, Loaded};
-pub use dump::{Dumped, restore};
+pub use backend::{Attempt, Backend, Change, Changes, Followed, Loaded, Remote, SharedBackend};
+pub use dump::{Dumped, restore, restore_shared};
 pub use embedded::EmbeddedBackend;
 pub use error::{ReadError, StoreError, WatchError, WriteError};
+pub use etcd::{EtcdBackend, EtcdConfig};
 pub use memory::MemoryBackend;
 pub use record::{Event, Payload, Record, Write};
 pub use store::{List, Options, Page, Stats, Store};

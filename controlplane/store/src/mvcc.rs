@@ -85,6 +85,11 @@ impl View {
         view
     }
 
+    /// Forgets everything and starts over from another state.
+    pub(crate) fn replace(&mut self, records: Vec<Record>, revision: u64) {
+        *self = Self::new(records, revision.max(self.revision), self.limits);
+    }
+
     pub(crate) fn revision(&self) -> u64 {
         self.revision
     }

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Loaded, SharedBackend};
 use crate::error::{ReadError, StoreError, WriteError};
 use crate::hub::Hub;
 use crate::memory::MemoryBackend;
@@ -15,6 +15,7 @@ use crate::mvcc::{HistoryLimits, View};
 pub use crate::mvcc::{List, Page};
 use crate::record::{Record, Write};
 use crate::scope::Scope;
+use crate::shared::Committer;
 use crate::watch::Watch;
 use crate::writer::{Chore, QUEUE_WRITES, Request, Writer};
 
@@ -67,12 +68,20 @@ pub(crate) struct Shared {
 }
 
 /// The store. Clones share it; it closes when the last one is dropped, or by [`Store::close`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
+    /// Where other servers write too.
+    others: Option<Arc<dyn SharedBackend>>,
     requests: mpsc::Sender<Request>,
     chores: mpsc::Sender<Chore>,
     name: Arc<str>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Store {
@@ -81,8 +90,34 @@ impl Store {
     /// # Errors
     /// What [`Backend::load`] says; nothing was changed then.
     pub async fn open(mut backend: Box<dyn Backend>, options: Options) -> Result<Self, StoreError> {
-        let name = backend.name().into();
         let loaded = backend.load().await?;
+        let (store, requests, chores) = Self::over(&backend.name(), loaded, options);
+        let shared = Arc::clone(&store.shared);
+        tokio::spawn(Writer { backend, shared, requests, chores }.run());
+        Ok(store)
+    }
+
+    /// The same over a backend that other servers use at the same time.
+    ///
+    /// # Errors
+    /// What [`SharedBackend::load`] says.
+    pub async fn open_shared(
+        backend: Arc<dyn SharedBackend>,
+        options: Options,
+    ) -> Result<Self, StoreError> {
+        let loaded = backend.load().await?;
+        let (mut store, requests, chores) = Self::over(&backend.name(), loaded, options);
+        store.others = Some(Arc::clone(&backend));
+        let shared = Arc::clone(&store.shared);
+        tokio::spawn(Committer { backend, shared, requests, chores }.run());
+        Ok(store)
+    }
+
+    fn over(
+        name: &str,
+        loaded: Loaded,
+        options: Options,
+    ) -> (Self, mpsc::Receiver<Request>, mpsc::Receiver<Chore>) {
         let limits = HistoryLimits { events: options.history_events, bytes: options.history_bytes };
         let shared = Arc::new(Shared {
             view: RwLock::new(View::new(loaded.records, loaded.revision, limits)),
@@ -92,14 +127,8 @@ impl Store {
         let (requests, requests_rx) = mpsc::channel(QUEUE_WRITES);
         // Chores come from one loop and a person's commands.
         let (chores, chores_rx) = mpsc::channel(4);
-        let writer = Writer {
-            backend,
-            shared: Arc::clone(&shared),
-            requests: requests_rx,
-            chores: chores_rx,
-        };
-        tokio::spawn(writer.run());
-        Ok(Self { shared, requests, chores, name })
+        let store = Self { shared, others: None, requests, chores, name: name.into() };
+        (store, requests_rx, chores_rx)
     }
 
     /// An empty store that keeps nothing on disk, for tests. Needs a runtime; uses no threads, so
@@ -108,6 +137,11 @@ impl Store {
         Self::open(Box::new(MemoryBackend), Options::default())
             .await
             .expect("the memory backend does not fail")
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// The backend's name, for messages.
@@ -154,15 +188,15 @@ impl Store {
     }
 
     /// A revision that holds everything acknowledged by any server so far, reached by this view: the
-    /// barrier for a consistent read.
+    /// barrier for a consistent read. At once unless other servers write too.
     ///
     /// # Errors
     /// [`WriteError::Closed`], [`WriteError::Backend`].
-    #[expect(
-        clippy::unused_async,
-        reason = "a store shared by several servers has to ask and wait"
-    )]
     pub async fn consistent(&self) -> Result<u64, WriteError> {
+        if let Some(backend) = &self.others {
+            let last = backend.last_write().await;
+            self.wait_for(last.map_err(|error| WriteError::Backend(Arc::new(error)))?).await?;
+        }
         Ok(self.revision())
     }
 

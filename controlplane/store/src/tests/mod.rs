@@ -1,6 +1,8 @@
 //! The store as a whole, over the backends that need nothing else on the machine.
 
+mod etcd;
 mod model;
+mod suite;
 mod writes;
 
 use crate::{Payload, Record, Store, Write};

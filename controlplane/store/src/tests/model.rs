@@ -10,7 +10,7 @@ use crate::{Event, List, MemoryBackend, Options, ReadError, Store, Watch, WatchE
 type State = BTreeMap<String, String>;
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     /// Create, or update, or (every third time) delete the key.
     Write { key: usize, delete: bool },
     /// Forget the past up to so many revisions ago.
@@ -35,7 +35,7 @@ const KEYS: [&str; 8] = [
 ];
 const SCOPES: [&str; 7] = ["", "/pods/", "/pods/a/", "/pods/a/x", "/nodes//", "a/", "/nothing/"];
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => (0..KEYS.len(), prop::bool::weighted(0.3))
             .prop_map(|(key, delete)| Step::Write { key, delete }),
@@ -59,7 +59,9 @@ struct Watcher {
 
 struct World {
     store: Store,
-    /// The state at every revision, from 0.
+    /// The revision that the store began with.
+    base: u64,
+    /// The state at every revision, from `base`.
     states: Vec<State>,
     watchers: Vec<Watcher>,
 }
@@ -70,12 +72,16 @@ fn in_scope(scope: &str, key: &str) -> bool {
 
 impl World {
     fn expected(&self, scope: &str, revision: u64) -> State {
-        let state = &self.states[usize::try_from(revision).expect("small")];
+        let state = &self.states[usize::try_from(revision - self.base).expect("small")];
         state
             .iter()
             .filter(|(k, _)| in_scope(scope, k))
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect()
+    }
+
+    fn ago(&self, revisions: u64) -> u64 {
+        self.store.revision().saturating_sub(revisions).max(self.base)
     }
 
     async fn write(&mut self, key: &str, delete: bool) {
@@ -94,15 +100,15 @@ impl World {
             state.insert(key.to_owned(), stored(&text, record.revision));
         }
         self.states.push(state);
-        assert_eq!(record.revision + 1, self.states.len() as u64);
+        assert_eq!(record.revision + 1 - self.base, self.states.len() as u64);
     }
 
     fn connect(&mut self, number: usize, back: Option<u64>) {
         let scope = SCOPES[number];
         let oldest = self.store.stats().oldest;
         let wanted = match back {
-            None => self.watchers[number].reached,
-            Some(back) => self.store.revision().saturating_sub(back),
+            None => self.watchers[number].reached.max(self.base),
+            Some(back) => self.ago(back),
         };
         let copy = self.expected(scope, wanted);
         match self.store.watch(scope, wanted) {
@@ -149,7 +155,7 @@ impl World {
     }
 
     fn list(&self, scope: &str, limit: usize, ago: u64) {
-        let revision = self.store.revision().saturating_sub(ago);
+        let revision = self.ago(ago);
         let oldest = self.store.stats().oldest;
         let mut found = State::new();
         let mut last: Option<String> = None;
@@ -207,6 +213,23 @@ fn take(scope: &str, (copy, reached): (&mut State, &mut u64), event: &Event) {
     assert_eq!(old, previous, "no gaps");
 }
 
+/// Carries out the steps on an empty store and on the model.
+pub(super) async fn agree(store: Store, steps: Vec<Step>) {
+    let watchers = SCOPES.iter().map(|_| Watcher::default()).collect();
+    let base = store.revision();
+    let mut world = World { store, base, states: vec![State::new()], watchers };
+    for step in steps {
+        match step {
+            Step::Write { key, delete } => world.write(KEYS[key], delete).await,
+            Step::Compact { ago } => world.store.compact(world.ago(ago)),
+            Step::Connect { watch, back } => world.connect(watch, back),
+            Step::Drain { watch } => world.drain(watch),
+            Step::List { scope, limit, ago } => world.list(SCOPES[scope], limit, ago),
+        }
+    }
+    (0..SCOPES.len()).for_each(|number| world.drain(number));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
@@ -215,20 +238,7 @@ proptest! {
         runtime.block_on(async {
             let options = Options { history_events, ..Options::default() };
             let store = Store::open(Box::new(MemoryBackend), options).await.expect("open");
-            let watchers = SCOPES.iter().map(|_| Watcher::default()).collect();
-            let mut world = World { store, states: vec![State::new()], watchers };
-            for step in steps {
-                match step {
-                    Step::Write { key, delete } => world.write(KEYS[key], delete).await,
-                    Step::Compact { ago } => {
-                        world.store.compact(world.store.revision().saturating_sub(ago));
-                    }
-                    Step::Connect { watch, back } => world.connect(watch, back),
-                    Step::Drain { watch } => world.drain(watch),
-                    Step::List { scope, limit, ago } => world.list(SCOPES[scope], limit, ago),
-                }
-            }
-            (0..SCOPES.len()).for_each(|number| world.drain(number));
+            agree(store, steps).await;
         });
     }
 }

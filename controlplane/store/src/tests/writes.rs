@@ -1,6 +1,5 @@
 //! Writes, what they refuse, and how they end.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -8,46 +7,29 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all, ready};
 use tokio::sync::Semaphore;
 
-use super::{create, delete, payload, stored, update};
+use super::{create, delete, payload, suite};
 use crate::backend::{Backend, Change, Loaded};
 use crate::{
-    EmbeddedBackend, Event, List, Options, ReadError, Store, StoreError, WatchError, Write,
+    EmbeddedBackend, List, MemoryBackend, Options, ReadError, Store, StoreError, WatchError, Write,
     WriteError, restore,
 };
 
-#[tokio::test]
-async fn a_key_lives_from_create_to_delete() {
-    let store = Store::in_memory().await;
-    let first = create(&store, "/pods/a/x", "1").await;
-    assert_eq!((first.revision, first.created), (1, 1));
-    assert_eq!(first.json, stored("1", 1));
-    create(&store, "/pods/a/y", "1").await;
-    let second = update(&store, "/pods/a/x", "2").await;
-    assert_eq!((second.revision, second.created), (3, 1));
-    assert_eq!(store.get("/pods/a/x").as_deref(), Some(&*second));
-    let last = delete(&store, "/pods/a/x").await;
-    assert_eq!(last.json, stored("2", 4), "the last version carries the deleting revision");
-    assert_eq!(store.get("/pods/a/x"), None);
-    assert_eq!(store.revision(), 4);
-    let again = create(&store, "/pods/a/x", "3").await;
-    assert_eq!((again.revision, again.created), (5, 5));
+#[tokio::test(start_paused = true)]
+async fn the_memory_backend_passes_the_suite() {
+    suite::run(async |options| Store::open(Box::new(MemoryBackend), options).await.expect("open"))
+        .await;
 }
 
 #[tokio::test]
-async fn a_refused_write_changes_nothing_and_shows_the_current_version() {
-    let store = Store::in_memory().await;
-    let current = create(&store, "/pods/a/x", "1").await;
-    let exists = store.commit("/pods/a/x", Write::Create(payload("2"))).await;
-    assert!(matches!(exists, Err(WriteError::Exists(found)) if found == current));
-    for write in [Write::Update(payload("2"), 7), Write::Delete(payload("2"), 7)] {
-        let conflict = store.commit("/pods/a/x", write).await;
-        assert!(matches!(conflict, Err(WriteError::Conflict(found)) if found == current));
-    }
-    for write in [Write::Update(payload("2"), 1), Write::Delete(payload("2"), 1)] {
-        let missing = store.commit("/pods/a/y", write).await;
-        assert!(matches!(missing, Err(WriteError::NotFound)));
-    }
-    assert_eq!(store.revision(), 1);
+async fn the_embedded_backend_passes_the_suite() {
+    let folder = tempfile::tempdir().expect("folder");
+    let number = AtomicUsize::new(0);
+    suite::run(async |options| {
+        let fresh = folder.path().join(number.fetch_add(1, Ordering::SeqCst).to_string());
+        let backend = EmbeddedBackend::open(fresh).await.expect("backend");
+        Store::open(Box::new(backend), options).await.expect("open")
+    })
+    .await;
 }
 
 /// Holds writes back until told, counts groups, and can be told to fail.
@@ -148,98 +130,6 @@ async fn closing_commits_what_was_accepted_and_ends_watches() {
     let again = open().await;
     assert_eq!(again.get("/pods/a/x"), store.get("/pods/a/x"), "the folder is free and holds it");
     assert_eq!(again.revision(), 1);
-}
-
-#[tokio::test]
-async fn lists_page_consistently_while_writes_go_on() {
-    let store = Store::in_memory().await;
-    for i in 0..10 {
-        create(&store, &format!("/pods/a/{i}"), "old").await;
-    }
-    create(&store, "/services/a/0", "other").await;
-    let query = List { scope: "/pods/", limit: 4, count: true, ..List::default() };
-    let first = store.list(&query).expect("now");
-    assert_eq!((first.records.len(), first.more, first.remaining), (4, true, Some(6)));
-    update(&store, "/pods/a/5", "new").await;
-    delete(&store, "/pods/a/6").await;
-    create(&store, "/pods/a/55", "new").await;
-    let last = first.records.last().expect("four").key.to_string();
-    let query =
-        List { start_after: Some(&last), limit: 0, revision: Some(first.revision), ..query };
-    let rest = store.list(&query).expect("recent");
-    let keys: Vec<&str> = rest.records.iter().map(|r| &r.key[8..]).collect();
-    assert_eq!(keys, ["4", "5", "6", "7", "8", "9"]);
-    assert!(rest.records.iter().all(|r| r.json.starts_with(br#"{"v":"old""#)));
-    assert_eq!((rest.more, rest.remaining), (false, Some(0)));
-    store.compact(store.revision());
-    let gone = store.list(&query);
-    assert_eq!(gone, Err(ReadError::Compacted { asked: 11, oldest: 14 }));
-    let future = store.list(&List { revision: Some(99), ..query });
-    assert_eq!(future, Err(ReadError::Future { asked: 99, current: 14 }));
-}
-
-#[tokio::test]
-async fn a_watch_that_overflows_catches_up_and_one_that_history_left_ends() {
-    let options = Options { history_events: 1000, ..Options::default() };
-    let store = Store::open(Box::new(crate::MemoryBackend), options).await.expect("open");
-    let mut slow = store.watch("/pods/", 0).expect("watch");
-    let write = |count: usize| {
-        let store = store.clone();
-        async move {
-            for _ in 0..count {
-                create(&store, &format!("/pods/a/{}", store.revision()), "x").await;
-            }
-        }
-    };
-    write(900).await;
-    assert_eq!(slow.progress(), 0);
-    let mut seen = Vec::new();
-    while let Some(group) = slow.try_next().expect("history reaches back") {
-        seen.extend(group.iter().map(Event::revision));
-    }
-    assert_eq!(seen, (1..=900).collect::<Vec<u64>>());
-    assert_eq!(slow.progress(), 900);
-    write(1001).await;
-    let end = slow.next().await;
-    assert_eq!(end, Err(WatchError::TooSlow { reached: 900, oldest: 901 }));
-    assert_eq!(store.stats().watches, 1);
-    drop(slow);
-    assert_eq!(store.stats().watches, 0);
-}
-
-#[tokio::test]
-async fn every_watcher_gets_the_same_bytes() {
-    let store = Store::in_memory().await;
-    let mut all = store.watch("", 0).expect("watch");
-    let mut namespace = store.watch("/pods/a/", 0).expect("watch");
-    let mut one = store.watch("/pods/a/x", 0).expect("watch");
-    let mut other = store.watch("/pods/b/", 0).expect("watch");
-    let record = create(&store, "/pods/a/x", "1").await;
-    for watch in [&mut all, &mut namespace, &mut one] {
-        let group = watch.next().await.expect("event");
-        assert!(matches!(&*group, [Event::Created(seen)] if Arc::ptr_eq(seen, &record)));
-        assert_eq!(watch.progress(), 1);
-    }
-    assert_eq!(other.try_next(), Ok(None));
-    assert_eq!(other.progress(), 1, "nothing to deliver up to here");
-}
-
-#[tokio::test(start_paused = true)]
-async fn expired_keys_are_swept_unless_they_were_renewed() {
-    let store = Store::in_memory().await;
-    let expiring = |at| Write::Create(payload("1").expiring(at));
-    for (key, at) in [("/events/a/1", 100), ("/events/a/2", 100), ("/events/a/3", 300)] {
-        store.commit(key, expiring(at)).await.expect("create");
-    }
-    create(&store, "/pods/a/x", "1").await;
-    let renewed = store.get("/events/a/2").expect("exists").revision;
-    let write = Write::Update(payload("2").expiring(400), renewed);
-    store.commit("/events/a/2", write).await.expect("renew");
-    assert_eq!(store.expire(99).await.expect("sweep"), 0);
-    assert_eq!(store.expire(350).await.expect("sweep"), 2);
-    let left = store.list(&List::default()).expect("now");
-    let left: BTreeSet<&str> = left.records.iter().map(|r| &*r.key).collect();
-    assert_eq!(left, BTreeSet::from(["/events/a/2", "/pods/a/x"]));
 }
 
 #[tokio::test]
