@@ -87,6 +87,8 @@ struct Platter {
     pending: Vec<(usize, Vec<u8>)>,
     /// Operations until the power goes.
     left: Option<u32>,
+    /// Changes of the disk until it is full.
+    room: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -101,6 +103,18 @@ impl Disk {
             None => {}
         }
         Ok(work(&mut platter))
+    }
+
+    fn change(&self, work: impl FnOnce(&mut Platter)) -> Result<(), io::Error> {
+        self.operate(|platter| {
+            match &mut platter.room {
+                Some(0) => return Err(io::Error::from(io::ErrorKind::StorageFull)),
+                Some(room) => *room -= 1,
+                None => {}
+            }
+            work(platter);
+            Ok(())
+        })?
     }
 
     /// The power comes back; `fate` says what became of each unsynced write.
@@ -149,7 +163,7 @@ impl StorageBackend for Disk {
         self.operate(read)?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
     }
     fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        self.operate(|platter| platter.current.resize(usize::try_from(len).expect("small"), 0))
+        self.change(|platter| platter.current.resize(usize::try_from(len).expect("small"), 0))
     }
     fn sync_data(&self) -> Result<(), io::Error> {
         self.operate(|platter| {
@@ -159,7 +173,7 @@ impl StorageBackend for Disk {
     }
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
         let offset = usize::try_from(offset).expect("small");
-        self.operate(|platter| {
+        self.change(|platter| {
             platter.current[offset..offset + data.len()].copy_from_slice(data);
             platter.pending.push((offset, data.to_vec()));
         })
@@ -187,6 +201,32 @@ fn contents(engine: &Engine) -> (Model, u64) {
     let records = loaded.records.iter();
     let model = records.map(|r| (r.key.to_string(), (r.revision, r.json.to_vec()))).collect();
     (model, loaded.revision)
+}
+
+#[test]
+fn a_full_disk_fails_one_write_and_not_the_next() {
+    let mut failures = 0;
+    for room in 0..40 {
+        let disk = Disk::default();
+        initialize(&disk.opener()().expect("create")).expect("initialize");
+        let engine = Engine::open(Path::new("disk"), disk.opener()).expect("open");
+        engine.append(&[put("/pods/a/x", "1", 1)], 1).expect("room");
+        disk.0.lock().room = Some(room);
+        let big = "v".repeat(200_000);
+        let group = [put("/pods/a/x", "2", 2), put("/pods/a/y", &big, 3)];
+        let full = engine.append(&group, 3);
+        disk.0.lock().room = None;
+        if let Err(error) = full {
+            assert!(matches!(error, StoreError::Io { .. }), "{error:?}");
+            failures += 1;
+            let (found, at) = contents(&engine);
+            assert_eq!((found.len(), at), (1, 1), "room {room}: nothing of it is there");
+            engine.append(&group, 3).expect("there is room again");
+        }
+        let (found, at) = contents(&engine);
+        assert_eq!((found.len(), at), (2, 3), "room {room}");
+    }
+    assert!((1..40).contains(&failures), "{failures}");
 }
 
 /// A group of (key, length of the value or deletion), and the number of disk operations after which
