@@ -12,6 +12,8 @@ use crate::read::{Read, part};
 
 /// What stands for nothing.
 pub(crate) const NONE: &str = "<none>";
+/// What stands for a choice not made.
+pub(crate) const UNSET: &str = "<unset>";
 /// What stands for something unknown, such as the age of an object without a creation time.
 pub(crate) const UNKNOWN: &str = "<unknown>";
 
@@ -89,4 +91,11 @@ pub(crate) fn data_count(object: &Value) -> usize {
         .iter()
         .map(|key| part(object, &[key]).as_object().map_or(0, Map::len))
         .sum()
+}
+
+/// The name, marked if an annotation makes the object its kind's default.
+pub(crate) fn name_with_default(object: &Value, annotations: &[&str]) -> Cell {
+    let set = part(object, &["metadata", "annotations"]);
+    let default = annotations.iter().any(|key| set.text(key) == "true");
+    json!(format!("{}{}", object.name(), if default { " (default)" } else { "" }))
 }

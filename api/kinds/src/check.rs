@@ -193,18 +193,6 @@ pub(crate) fn unreserved_path(errors: &mut FieldErrors, path: &FieldPath, value:
     }
 }
 
-/// How many items an `IntOrString` says of `total`, rounded up or down; percentages need `%`.
-pub(crate) fn scaled(value: &Value, total: i64, up: bool) -> Option<i64> {
-    match value {
-        Value::String(text) => {
-            let percent: i64 = text.strip_suffix('%')?.parse().ok()?;
-            let hundredths = percent.checked_mul(total)?;
-            Some(if up { hundredths.saturating_add(99) / 100 } else { hundredths / 100 })
-        }
-        other => other.as_i64(),
-    }
-}
-
 /// A non-negative number or a percentage.
 pub(crate) fn positive_int_or_percent(errors: &mut FieldErrors, path: &FieldPath, value: &Value) {
     match value {
@@ -303,6 +291,12 @@ pub(crate) fn cidr(
     None
 }
 
+/// The network in a text, whatever its spelling.
+pub(crate) fn sloppy_network(value: &str) -> Option<ipnet::IpNet> {
+    let (address, length) = sloppy_cidr(value)?;
+    ipnet::IpNet::new(address, length).ok()
+}
+
 /// Splits a CIDR whose numbers may have leading zeros.
 fn sloppy_cidr(value: &str) -> Option<(IpAddr, u8)> {
     let (address, length) = value.split_once('/')?;
@@ -355,4 +349,115 @@ pub(crate) fn cidr_warnings(path: &FieldPath, value: &str) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// A path below a domain, such as `acme.io/foo`.
+pub(crate) fn domain_prefixed_path(errors: &mut FieldErrors, path: &FieldPath, value: &str) {
+    if value.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    let parts = value.split_once('/').filter(|(host, rest)| !host.is_empty() && !rest.is_empty());
+    let Some((host, rest)) = parts else {
+        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        errors.invalid_str(path, value, detail);
+        return;
+    };
+    subdomain(errors, path, host);
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    if !rest.bytes().all(allowed) {
+        let detail = "Invalid path (regex used for validation is \
+                      '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+        errors.invalid_str(path, rest, detail);
+    }
+}
+
+/// A name that can be a segment of a URL path.
+pub(crate) fn path_segment(errors: &mut FieldErrors, path: &FieldPath, value: &str) {
+    faults(errors, path, value, names::path_segment(value));
+}
+
+/// A name that is required and can be a segment of a URL path.
+pub(crate) fn required_segment(
+    errors: &mut FieldErrors,
+    owner: &Value,
+    path: &FieldPath,
+    key: &str,
+) {
+    if required(errors, owner, path, key) {
+        path_segment(errors, &path.child(key), owner.text(key));
+    }
+}
+
+/// Replaces how the last error prints its value: as a real API server does, with Go's names in
+/// Go's order.
+pub(crate) fn print_last_as(errors: &mut FieldErrors, printed: String) {
+    if let Some(error) = errors.0.last_mut() {
+        error.value = printed;
+    }
+}
+
+/// A domain name of at least two labels.
+pub(crate) fn domain_name(errors: &mut FieldErrors, path: &FieldPath, value: &str) {
+    if value.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    let name = value.strip_suffix('.').unwrap_or(value);
+    let faults = names::dns1123_subdomain(name);
+    if !faults.is_empty() {
+        errors.invalid_str(path, name, &faults.join(","));
+    } else if !name.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        errors.invalid_str(path, name, detail);
+    } else if let Some(label) =
+        name.split('.').find(|label| !names::dns1123_label(label).is_empty())
+    {
+        errors.invalid_str(path, label, &names::dns1123_label(label).join(","));
+    }
+}
+
+/// Longest reason of a condition, in bytes.
+const MAX_REASON_BYTES: usize = 1024;
+/// Longest message of a condition, in bytes.
+const MAX_MESSAGE_BYTES: usize = 32 * 1024;
+
+/// Conditions in the form that newer kinds share (`metav1.Condition`).
+pub(crate) fn conditions(errors: &mut FieldErrors, path: &FieldPath, list: &[Value]) {
+    for (index, condition) in list.iter().enumerate() {
+        let here = path.index(index);
+        let kind = condition.text("type");
+        if list[..index].iter().any(|earlier| earlier.text("type") == kind) {
+            errors.duplicate(&here.child("type"), &json!(kind));
+        }
+        qualified_name(errors, &here.child("type"), kind);
+        let statuses = ["False", "True", "Unknown"];
+        one_of(errors, &here.child("status"), condition.text("status"), &statuses);
+        if let Some(generation) = condition.int("observedGeneration").filter(|count| *count < 0) {
+            let detail = "must be greater than or equal to zero";
+            errors.invalid(&here.child("observedGeneration"), &json!(generation), detail);
+        }
+        required(errors, condition, &here, "lastTransitionTime");
+        let reason = condition.text("reason");
+        if required(errors, condition, &here, "reason") && !is_reason(reason) {
+            let detail = "a condition reason must start with alphabetic character, optionally \
+                          followed by a string of alphanumeric characters or '_,:', and must end \
+                          with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  \
+                          or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used \
+                          for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')";
+            errors.invalid_str(&here.child("reason"), reason, detail);
+        }
+        for (key, most) in [("reason", MAX_REASON_BYTES), ("message", MAX_MESSAGE_BYTES)] {
+            if condition.text(key).len() > most {
+                errors.too_long(&here.child(key), most);
+            }
+        }
+    }
+}
+
+fn is_reason(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b"_,:".contains(&b);
+    text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
+        && text.bytes().all(inner)
+        && !text.ends_with([',', ':'])
 }

@@ -1,7 +1,7 @@
 //! Short writers for defaulting and for restoring fields.
 
 use objects::ObjectExt;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::read::{Read, quantity};
 
@@ -111,9 +111,4 @@ pub(crate) fn default_quantity(value: &mut Value, to_millis: bool) {
         parsed
     };
     *value = Value::String(amount.to_string());
-}
-
-/// Takes a map out of a value, leaving `null`.
-pub(crate) fn empty_map() -> Value {
-    Value::Object(Map::new())
 }

@@ -235,9 +235,10 @@ impl Kind {
         GroupVersionKind::new(&self.names.group, &self.names.version, &self.names.kind)
     }
 
-    /// Group and kind, as validation failures name an object's type.
+    /// Group and kind, as validation failures name an object's type: those of the stored form.
     pub fn group_kind(&self) -> GroupKind {
-        GroupKind { group: self.names.group.clone(), kind: self.names.kind.clone() }
+        let group = self.storage.as_ref().map_or(&self.names.group, |storage| &storage.group);
+        GroupKind { group: group.clone(), kind: self.names.kind.clone() }
     }
 
     /// Group and plural name, as most failures name an object's type.

@@ -6,21 +6,31 @@
 //! fresh uid) it is given.
 
 mod apps;
+mod autoscaling;
+mod batch;
 mod builtin;
 mod cells;
 mod check;
 mod claim;
 mod columns;
 mod core;
+mod disruption;
 mod edit;
+mod endpointslice;
 pub mod kind;
+mod lease;
 mod lifecycle;
+mod networking;
 mod plain;
 mod pod;
+mod priorityclass;
+mod rbac;
 mod read;
 pub mod registry;
+mod runtimeclass;
 pub mod service;
 mod signer;
+mod storage;
 
 pub use builtin::builtin;
 pub use kind::{

@@ -16,4 +16,4 @@ pub(crate) use deployment::Deployment;
 pub(crate) use replicaset::ReplicaSet;
 pub(crate) use replicationcontroller::ReplicationController;
 pub(crate) use statefulset::StatefulSet;
-pub(crate) use workload::check_matching_template;
+pub(crate) use workload::{check_matching_template, name_warning};

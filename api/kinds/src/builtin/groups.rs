@@ -4,12 +4,27 @@ use super::row::{GPU, Row, SCALE, STATUS, sub};
 use std::sync::Arc;
 
 use crate::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use crate::autoscaling::{self, HorizontalPodAutoscaler};
+use crate::batch::{CronJob, Job};
 use crate::columns;
 use crate::core::{Event, event_to_core, event_to_events};
-use crate::kind::Conversion;
+use crate::disruption::PodDisruptionBudget;
+use crate::endpointslice::EndpointSlice;
+use crate::kind::{Conversion, Scope};
+use crate::lease::Lease;
+use crate::networking::{IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR};
+use crate::priorityclass::PriorityClass;
+use crate::rbac::{Role, RoleBinding};
+use crate::runtimeclass::RuntimeClass;
+use crate::storage::{
+    CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass,
+};
 
 const EVENTS_CONVERSION: Conversion =
     Conversion { to_storage: event_to_core, from_storage: event_to_events };
+
+const HPA_CONVERSION: Conversion =
+    Conversion { to_storage: autoscaling::to_v2, from_storage: autoscaling::from_v2 };
 
 /// Every named group, in discovery order, and its rows.
 pub(crate) static GROUPS: &[(&str, &[Row])] = &[
@@ -118,7 +133,8 @@ static AUTOSCALING: &[Row] = &[
     .short(&["hpa"])
     .categories(&["all"])
     .subresources(&[STATUS])
-    .columns(columns::HORIZONTALPODAUTOSCALERS),
+    .columns(columns::HORIZONTALPODAUTOSCALERS)
+    .behaves(|| Arc::new(HorizontalPodAutoscaler { v1: false })),
     Row::new(
         "v1",
         "HorizontalPodAutoscaler",
@@ -128,7 +144,9 @@ static AUTOSCALING: &[Row] = &[
     .short(&["hpa"])
     .categories(&["all"])
     .subresources(&[STATUS])
-    .columns(columns::HORIZONTALPODAUTOSCALERS),
+    .columns(columns::HORIZONTALPODAUTOSCALERS)
+    .behaves(|| Arc::new(HorizontalPodAutoscaler { v1: true }))
+    .stored_as("autoscaling", "v2", HPA_CONVERSION),
 ];
 
 static BATCH: &[Row] = &[
@@ -136,11 +154,13 @@ static BATCH: &[Row] = &[
         .short(&["cj"])
         .categories(&["all"])
         .subresources(&[STATUS])
-        .columns(columns::CRONJOBS),
+        .columns(columns::CRONJOBS)
+        .behaves(|| Arc::new(CronJob)),
     Row::new("v1", "Job", "jobs", "job")
         .categories(&["all"])
         .subresources(&[STATUS])
-        .columns(columns::JOBS),
+        .columns(columns::JOBS)
+        .behaves(|| Arc::new(Job)),
 ];
 
 static CERTIFICATES: &[Row] = &[Row::new(
@@ -157,58 +177,80 @@ static CERTIFICATES: &[Row] = &[Row::new(
 static NETWORKING: &[Row] = &[
     Row::new("v1", "IngressClass", "ingressclasses", "ingressclass")
         .cluster()
-        .columns(columns::INGRESSCLASSES),
+        .columns(columns::INGRESSCLASSES)
+        .behaves(|| Arc::new(IngressClass)),
     Row::new("v1", "Ingress", "ingresses", "ingress")
         .short(&["ing"])
         .subresources(&[STATUS])
-        .columns(columns::INGRESSES),
+        .columns(columns::INGRESSES)
+        .behaves(|| Arc::new(Ingress)),
     Row::new("v1", "IPAddress", "ipaddresses", "ipaddress")
         .cluster()
         .short(&["ip"])
-        .columns(columns::IPADDRESSES),
+        .columns(columns::IPADDRESSES)
+        .behaves(|| Arc::new(IPAddress)),
     Row::new("v1", "NetworkPolicy", "networkpolicies", "networkpolicy")
         .short(&["netpol"])
-        .columns(columns::NETWORKPOLICIES),
+        .columns(columns::NETWORKPOLICIES)
+        .behaves(|| Arc::new(NetworkPolicy)),
     Row::new("v1", "ServiceCIDR", "servicecidrs", "servicecidr")
         .cluster()
         .subresources(&[STATUS])
-        .columns(columns::SERVICECIDRS),
+        .columns(columns::SERVICECIDRS)
+        .behaves(|| Arc::new(ServiceCIDR)),
 ];
 
 static POLICY: &[Row] =
     &[Row::new("v1", "PodDisruptionBudget", "poddisruptionbudgets", "poddisruptionbudget")
         .short(&["pdb"])
         .subresources(&[STATUS])
-        .columns(columns::PODDISRUPTIONBUDGETS)];
+        .columns(columns::PODDISRUPTIONBUDGETS)
+        .behaves(|| Arc::new(PodDisruptionBudget))];
 
 static RBAC: &[Row] = &[
     Row::new("v1", "ClusterRoleBinding", "clusterrolebindings", "clusterrolebinding")
         .cluster()
-        .columns(columns::CLUSTERROLEBINDINGS),
+        .columns(columns::CLUSTERROLEBINDINGS)
+        .behaves(|| Arc::new(RoleBinding(Scope::Cluster))),
     Row::new("v1", "ClusterRole", "clusterroles", "clusterrole")
         .cluster()
-        .columns(columns::CLUSTERROLES),
-    Row::new("v1", "RoleBinding", "rolebindings", "rolebinding").columns(columns::ROLEBINDINGS),
-    Row::new("v1", "Role", "roles", "role").columns(columns::ROLES),
+        .columns(columns::CLUSTERROLES)
+        .behaves(|| Arc::new(Role(Scope::Cluster))),
+    Row::new("v1", "RoleBinding", "rolebindings", "rolebinding")
+        .columns(columns::ROLEBINDINGS)
+        .behaves(|| Arc::new(RoleBinding(Scope::Namespaced))),
+    Row::new("v1", "Role", "roles", "role")
+        .columns(columns::ROLES)
+        .behaves(|| Arc::new(Role(Scope::Namespaced))),
 ];
 
 static STORAGE: &[Row] = &[
-    Row::new("v1", "CSIDriver", "csidrivers", "csidriver").cluster().columns(columns::CSIDRIVERS),
-    Row::new("v1", "CSINode", "csinodes", "csinode").cluster().columns(columns::CSINODES),
+    Row::new("v1", "CSIDriver", "csidrivers", "csidriver")
+        .cluster()
+        .columns(columns::CSIDRIVERS)
+        .behaves(|| Arc::new(CSIDriver)),
+    Row::new("v1", "CSINode", "csinodes", "csinode")
+        .cluster()
+        .columns(columns::CSINODES)
+        .behaves(|| Arc::new(CSINode)),
     Row::new("v1", "CSIStorageCapacity", "csistoragecapacities", "csistoragecapacity")
-        .columns(columns::CSISTORAGECAPACITIES),
+        .columns(columns::CSISTORAGECAPACITIES)
+        .behaves(|| Arc::new(CSIStorageCapacity)),
     Row::new("v1", "StorageClass", "storageclasses", "storageclass")
         .cluster()
         .short(&["sc"])
-        .columns(columns::STORAGECLASSES),
+        .columns(columns::STORAGECLASSES)
+        .behaves(|| Arc::new(StorageClass)),
     Row::new("v1", "VolumeAttachment", "volumeattachments", "volumeattachment")
         .cluster()
         .subresources(&[STATUS])
-        .columns(columns::VOLUMEATTACHMENTS),
+        .columns(columns::VOLUMEATTACHMENTS)
+        .behaves(|| Arc::new(VolumeAttachment)),
     Row::new("v1", "VolumeAttributesClass", "volumeattributesclasses", "volumeattributesclass")
         .cluster()
         .short(&["vac"])
-        .columns(columns::VOLUMEATTRIBUTESCLASSES),
+        .columns(columns::VOLUMEATTRIBUTESCLASSES)
+        .behaves(|| Arc::new(VolumeAttributesClass)),
 ];
 
 static ADMISSIONREGISTRATION: &[Row] = &[
@@ -284,17 +326,21 @@ static APIEXTENSIONS: &[Row] = &[Row::new(
 static SCHEDULING: &[Row] = &[Row::new("v1", "PriorityClass", "priorityclasses", "priorityclass")
     .cluster()
     .short(&["pc"])
-    .columns(columns::PRIORITYCLASSES)];
+    .columns(columns::PRIORITYCLASSES)
+    .behaves(|| Arc::new(PriorityClass))];
 
-static COORDINATION: &[Row] =
-    &[Row::new("v1", "Lease", "leases", "lease").columns(columns::LEASES)];
+static COORDINATION: &[Row] = &[Row::new("v1", "Lease", "leases", "lease")
+    .columns(columns::LEASES)
+    .behaves(|| Arc::new(Lease))];
 
 static NODE: &[Row] = &[Row::new("v1", "RuntimeClass", "runtimeclasses", "runtimeclass")
     .cluster()
-    .columns(columns::RUNTIMECLASSES)];
+    .columns(columns::RUNTIMECLASSES)
+    .behaves(|| Arc::new(RuntimeClass))];
 
 static DISCOVERY: &[Row] = &[Row::new("v1", "EndpointSlice", "endpointslices", "endpointslice")
-    .columns(columns::ENDPOINTSLICES)];
+    .columns(columns::ENDPOINTSLICES)
+    .behaves(|| Arc::new(EndpointSlice))];
 
 static RESOURCE: &[Row] = &[
     Row::new("v1", "DeviceClass", "deviceclasses", "deviceclass")

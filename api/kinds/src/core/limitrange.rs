@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use objects::k8s::jiff::Timestamp;
 use objects::quantity::Quantity;
-use objects::{FieldErrors, FieldPath, ObjectExt, names};
+use objects::{FieldErrors, FieldPath, names};
 use serde_json::{Value, json};
 
 use crate::cells;

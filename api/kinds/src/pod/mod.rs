@@ -2,7 +2,7 @@
 //!
 //! Source of behaviour: kubernetes `pkg/registry/core/pod`, v1.36.
 
-mod affinity;
+pub(crate) mod affinity;
 mod cells;
 mod containers;
 pub(crate) mod defaults;
