@@ -25,10 +25,8 @@ const MOUNT_POINTS: [&str; 5] = ["net", "ipc", "uts", "pid", "shm"];
 
 /// Kernel parameters every pod with a network of its own gets, as containerd 2 sets them: programs
 /// need no privilege for low ports and ping, since the namespace is theirs alone.
-const SYSCTL_DEFAULTS: [(&str, &str); 2] = [
-    ("net.ipv4.ip_unprivileged_port_start", "0"),
-    ("net.ipv4.ping_group_range", "0 2147483647"),
-];
+const SYSCTL_DEFAULTS: [(&str, &str); 2] =
+    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
 
 /// What could not be done to what.
 #[derive(Debug)]
@@ -91,9 +89,8 @@ pub(crate) fn make(folder: &Path, spec: &SandboxSpec) -> Result<Pinned, SandboxE
             .map_err(failed("mount", shm.clone()))?;
         shm
     };
-    let place = |name: &str| {
-        wanted.iter().any(|(known, _)| *known == name).then(|| folder.join(name))
-    };
+    let place =
+        |name: &str| wanted.iter().any(|(known, _)| *known == name).then(|| folder.join(name));
     Ok(Pinned { network: place("net"), ipc: place("ipc"), uts: place("uts"), shm })
 }
 
@@ -118,10 +115,10 @@ fn pin(
 ) -> Result<(), SandboxError> {
     let flags = wanted.iter().fold(CloneFlags::empty(), |flags, (_, flag)| flags | *flag);
     unshare(flags).map_err(failed("make namespaces for", folder))?;
-    if flags.contains(CloneFlags::CLONE_NEWUTS) {
-        if let Some(name) = hostname {
-            nix::unistd::sethostname(name).map_err(failed("set host name in", folder))?;
-        }
+    if flags.contains(CloneFlags::CLONE_NEWUTS)
+        && let Some(name) = hostname
+    {
+        nix::unistd::sethostname(name).map_err(failed("set host name in", folder))?;
     }
     if flags.contains(CloneFlags::CLONE_NEWNET) {
         loopback_up().map_err(failed("bring up lo in", folder))?;

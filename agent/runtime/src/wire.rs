@@ -35,12 +35,7 @@ impl Packet {
 
 /// Two connected sockets, closed on exec.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socket::socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )?)
+    Ok(socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
 }
 
 /// Listens on `name` in the folder `folder`, without blocking.
@@ -71,12 +66,8 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
 
 /// Connects to the socket `name` in the folder `folder`.
 pub(crate) fn connect(folder: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
-    let fd = socket::socket(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )?;
+    let fd =
+        socket::socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
     socket::connect(fd.as_raw_fd(), &address(folder, name)?)?;
     Ok(fd)
 }
@@ -110,15 +101,12 @@ pub(crate) fn send<T: Serialize>(
 /// Receives one message; `None` when the peer is gone.
 pub(crate) fn receive(fd: BorrowedFd<'_>) -> io::Result<Option<Packet>> {
     let mut probe = [0u8; 1];
-    let size = match socket::recv(
-        fd.as_raw_fd(),
-        &mut probe,
-        MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC,
-    ) {
-        Ok(0) | Err(nix::errno::Errno::ECONNRESET) => return Ok(None),
-        Ok(size) => size,
-        Err(errno) => return Err(errno.into()),
-    };
+    let size =
+        match socket::recv(fd.as_raw_fd(), &mut probe, MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
+            Ok(0) | Err(nix::errno::Errno::ECONNRESET) => return Ok(None),
+            Ok(size) => size,
+            Err(errno) => return Err(errno.into()),
+        };
     let mut bytes = vec![0u8; size];
     let mut control = nix::cmsg_space!([RawFd; FDS_MAX]);
     let mut slices = [IoSliceMut::new(&mut bytes)];

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
-use nix::sys::signal::{SigHandler, SigSet, Signal, SigmaskHow, pthread_sigmask, signal};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal};
 use nix::sys::socket::MsgFlags;
 use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;

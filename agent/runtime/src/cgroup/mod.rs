@@ -247,10 +247,8 @@ impl Group {
 
     /// A v1 cpuset group takes no process before its CPUs and memory nodes are set.
     fn inherit_cpuset(&self, folder: &Path) -> io::Result<()> {
-        let mut chain: Vec<&Path> = folder
-            .ancestors()
-            .take_while(|parent| parent.join("cpuset.cpus").exists())
-            .collect();
+        let mut chain: Vec<&Path> =
+            folder.ancestors().take_while(|parent| parent.join("cpuset.cpus").exists()).collect();
         chain.reverse();
         for file in ["cpuset.cpus", "cpuset.mems"] {
             for step in chain.windows(2) {
@@ -311,7 +309,9 @@ impl Group {
             Version::V1 => "memory.oom_control",
             Version::V2 => "memory.events",
         };
-        self.folder("memory").and_then(|folder| read_key(&folder.join(file), "oom_kill")).unwrap_or(0)
+        self.folder("memory")
+            .and_then(|folder| read_key(&folder.join(file), "oom_kill"))
+            .unwrap_or(0)
     }
 
     /// What the group uses now.

@@ -20,10 +20,11 @@ const KILL_ROUNDS_MAX: usize = 8;
 impl Group {
     /// Sends SIGKILL to everything in the group and below. Does not wait.
     pub(crate) fn kill(&self) {
-        if let Some(folder) = &self.unified {
-            if fs::write(folder.join("cgroup.kill"), "1").is_ok() && self.controllers.is_empty() {
-                return;
-            }
+        if let Some(folder) = &self.unified
+            && fs::write(folder.join("cgroup.kill"), "1").is_ok()
+            && self.controllers.is_empty()
+        {
+            return;
         }
         self.kill_one_by_one();
     }

@@ -43,15 +43,15 @@ fn limits_become_v2_files() {
         pids pids.max=100
         hugetlb hugetlb.2MB.max=4194304"#]]
     .assert_eq(&dump(&settings_v2(&resources())));
-    let unlimited = Resources { cpu_quota_micros: Some(-1), pids: Some(-1), ..Resources::default() };
+    let unlimited =
+        Resources { cpu_quota_micros: Some(-1), pids: Some(-1), ..Resources::default() };
     assert_eq!(dump(&settings_v2(&unlimited)), "cpu cpu.max=max 100000\npids pids.max=max");
 }
 
 #[test]
 fn shares_keep_their_ends_as_weights() {
     for (shares, weight) in [(0, 1), (2, 1), (1024, 39), (262_144, 10_000), (u64::MAX, 10_000)] {
-        let settings =
-            settings_v2(&Resources { cpu_shares: Some(shares), ..Resources::default() });
+        let settings = settings_v2(&Resources { cpu_shares: Some(shares), ..Resources::default() });
         assert_eq!(settings[0].value, weight.to_string(), "shares {shares}");
     }
 }
@@ -76,6 +76,9 @@ fn a_hybrid_group_is_in_every_hierarchy() {
 fn mountinfo_lines_are_understood() {
     let line = "31 24 0:27 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory";
     let (place, kind, options) = parse_mount(line).unwrap();
-    assert_eq!((place.to_str().unwrap(), kind, options), ("/sys/fs/cgroup/memory", "cgroup", "rw,memory"));
+    assert_eq!(
+        (place.to_str().unwrap(), kind, options),
+        ("/sys/fs/cgroup/memory", "cgroup", "rw,memory")
+    );
     assert_eq!(parse_mount("nonsense"), None);
 }

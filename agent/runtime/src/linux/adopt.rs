@@ -35,10 +35,7 @@ impl LinuxRuntime {
         })
         .await?;
         for sandbox in sandboxes {
-            self.shared
-                .memory()
-                .sandboxes
-                .insert(sandbox.spec.pod_uid.clone(), Arc::new(sandbox));
+            self.shared.memory().sandboxes.insert(sandbox.spec.pod_uid.clone(), Arc::new(sandbox));
         }
         for found in containers {
             match found {

@@ -25,7 +25,9 @@ impl Connection {
     /// Takes over a connected socket.
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         fcntl(fd.as_raw_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok(Self { fd: AsyncFd::with_interest(fd, Interest::READABLE)? })
+        // SAFETY: the descriptor is owned by what is registered, and so stays open as long.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? };
+        Ok(Self { fd })
     }
 
     /// Connects to the shim of the container in `folder` and sends it `request`.
@@ -45,8 +47,7 @@ impl Connection {
 
     /// The next reply and what came with it; `None` when the shim is gone.
     pub(super) async fn reply(&self) -> io::Result<Option<(Reply, Vec<OwnedFd>)>> {
-        let packet =
-            self.fd.async_io(Interest::READABLE, |fd| wire::receive(fd.as_fd())).await?;
+        let packet = self.fd.async_io(Interest::READABLE, |fd| wire::receive(fd.as_fd())).await?;
         packet.map(|packet| Ok((packet.decode()?, packet.fds))).transpose()
     }
 }

@@ -29,9 +29,9 @@ impl LinuxRuntime {
             drop(permit);
         }
         match await_start(&container).await {
-            ContainerState::Exited(Exit { start_error: Some(reason), started_at_nanos: 0, .. }) => {
-                Err(RuntimeError::Start { id: spec.id.clone(), reason })
-            }
+            ContainerState::Exited(Exit {
+                start_error: Some(reason), started_at_nanos: 0, ..
+            }) => Err(RuntimeError::Start { id: spec.id.clone(), reason }),
             _ => Ok(()),
         }
     }
@@ -42,9 +42,10 @@ impl LinuxRuntime {
         if let Some(known) = memory.container(&spec.id) {
             return Ok((known, false));
         }
-        let sandbox = memory.sandboxes.get(&spec.pod_uid).ok_or_else(|| {
-            RuntimeError::NotFound { what: "sandbox", id: spec.pod_uid.clone() }
-        })?;
+        let sandbox = memory
+            .sandboxes
+            .get(&spec.pod_uid)
+            .ok_or_else(|| RuntimeError::NotFound { what: "sandbox", id: spec.pod_uid.clone() })?;
         let record = self.shared.record(spec, sandbox);
         let container = Container::new(record, ContainerState::Created);
         memory.insert(container.clone());
@@ -163,10 +164,8 @@ impl LinuxRuntime {
             record.spec.resources = resources;
             let folder = shared.container_folder(&id);
             record.write(&folder).map_err(at("write", folder))?;
-            let updated = Container {
-                record: std::sync::Arc::new(record),
-                state: container.state.clone(),
-            };
+            let updated =
+                Container { record: std::sync::Arc::new(record), state: container.state.clone() };
             shared.memory().insert(updated);
             Ok(())
         })
@@ -264,10 +263,7 @@ impl Shared {
 
     /// Removes the cgroup and the folder of a container that has ended.
     fn clear(&self, record: &ContainerRecord) -> Result<(), RuntimeError> {
-        record
-            .group
-            .remove(KILL_LIMIT)
-            .map_err(at("remove cgroup", record.group.path.clone()))?;
+        record.group.remove(KILL_LIMIT).map_err(at("remove cgroup", record.group.path.clone()))?;
         let folder = self.container_folder(&record.spec.id);
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

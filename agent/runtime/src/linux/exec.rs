@@ -26,7 +26,9 @@ impl LinuxRuntime {
         let connection = self.converse(id, request, far).await?;
         let (reply, fds) = self.first_reply(id, &connection).await?;
         let streams = match reply {
-            Reply::ExecStarted if spec.tty => terminal(fds, spec.stdin).map_err(connection_failed)?,
+            Reply::ExecStarted if spec.tty => {
+                terminal(fds, spec.stdin).map_err(connection_failed)?
+            }
             Reply::ExecStarted => near,
             Reply::Refused { reason } => {
                 return Err(RuntimeError::Start { id: id.to_owned(), reason });
@@ -95,9 +97,7 @@ impl LinuxRuntime {
         match connection.reply().await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(RuntimeError::NotRunning { id: id.to_owned() }),
-            Err(error) => {
-                Err(RuntimeError::Shim { id: id.to_owned(), reason: error.to_string() })
-            }
+            Err(error) => Err(RuntimeError::Shim { id: id.to_owned(), reason: error.to_string() }),
         }
     }
 }
@@ -125,10 +125,7 @@ fn pipes(spec: &ExecSpec) -> io::Result<(Streams, Vec<OwnedFd>)> {
 /// Both ends are the master: one to write (and to resize), one to read.
 fn terminal(fds: Vec<OwnedFd>, stdin: bool) -> Result<Streams, String> {
     let master = fds.into_iter().next().ok_or("the shim sent no terminal")?;
-    let stdin = if stdin {
-        Some(master.try_clone().map_err(|error| error.to_string())?)
-    } else {
-        None
-    };
+    let stdin =
+        if stdin { Some(master.try_clone().map_err(|error| error.to_string())?) } else { None };
     Ok(Streams { stdin, stdout: Some(master), stderr: None })
 }

@@ -199,10 +199,7 @@ impl Runtime for LinuxRuntime {
 }
 
 /// An I/O error with what was done to what.
-fn at(
-    operation: &'static str,
-    path: impl AsRef<Path>,
-) -> impl FnOnce(io::Error) -> RuntimeError {
+fn at(operation: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> RuntimeError {
     let path = path.as_ref().to_path_buf();
     move |source| RuntimeError::Io { operation, path, source }
 }

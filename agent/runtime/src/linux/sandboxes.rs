@@ -89,10 +89,8 @@ impl Shared {
     ) -> Result<PathBuf, RuntimeError> {
         let group = self.tree.group(&format!("{}/sandbox", spec.cgroup));
         group.create(&Resources::default()).map_err(at("create cgroup", group.path.clone()))?;
-        let pid = self
-            .zygote
-            .holder(group.unified.clone())
-            .map_err(at("start the holder of", folder))?;
+        let pid =
+            self.zygote.holder(group.unified.clone()).map_err(at("start the holder of", folder))?;
         group.add(pid).map_err(at("add a process to cgroup", group.path.clone()))?;
         Ok(sandbox::pin_holder(folder, pid)?)
     }

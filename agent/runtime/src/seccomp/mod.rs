@@ -152,8 +152,7 @@ fn compile_profile(profile: &LinuxSeccomp) -> Result<Vec<u8>, ProfileError> {
     let default = action(profile.default_action(), profile.default_errno_ret())?;
     let listed: Vec<ScmpArch> =
         profile.architectures().iter().flatten().filter_map(|arch| architecture(*arch)).collect();
-    let mut context =
-        context(default, if listed.is_empty() { architectures() } else { &listed })?;
+    let mut context = context(default, if listed.is_empty() { architectures() } else { &listed })?;
     for rule in profile.syscalls().iter().flatten() {
         let action = action(rule.action(), rule.errno_ret())?;
         if action == default {
@@ -164,8 +163,9 @@ fn compile_profile(profile: &LinuxSeccomp) -> Result<Vec<u8>, ProfileError> {
             .iter()
             .flatten()
             .map(|argument| {
-                let index = u32::try_from(argument.index())
-                    .map_err(|_| ProfileError::Unsupported(format!("argument {}", argument.index())))?;
+                let index = u32::try_from(argument.index()).map_err(|_| {
+                    ProfileError::Unsupported(format!("argument {}", argument.index()))
+                })?;
                 let (operator, value) =
                     comparison(argument.op(), argument.value(), argument.value_two());
                 Ok(ScmpArgCompare::new(index, operator, value))

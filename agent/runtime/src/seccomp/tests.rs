@@ -33,7 +33,7 @@ fn filters_are_compiled_once_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let first = filter(folder.path(), &Seccomp::RuntimeDefault, &names(&[])).unwrap().unwrap();
     let program = fs::read(&first).unwrap();
-    assert!(program.len() > 8 && program.len() % 8 == 0, "{} bytes", program.len());
+    assert!(program.len() > 8 && program.len().is_multiple_of(8), "{} bytes", program.len());
     assert!(program.len() / 8 <= usize::from(u16::MAX), "the kernel's limit");
     fs::write(&first, b"kept").unwrap();
     let again = filter(folder.path(), &Seccomp::RuntimeDefault, &names(&[])).unwrap().unwrap();

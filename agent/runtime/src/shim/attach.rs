@@ -111,18 +111,11 @@ impl Shim {
             }
         }
         // The master is needed for resizing even by those who only look on.
-        let input = if stdin {
-            self.streams.input(self.stdin_once)?
-        } else {
-            self.streams.terminal()?
-        };
+        let input =
+            if stdin { self.streams.input(self.stdin_once)? } else { self.streams.terminal()? };
         let reply = Reply::Attached { stdin: input.is_some(), stderr: count == 2 };
         fds.extend(input);
-        self.clients.push(Client {
-            pipes,
-            pending: [Vec::new(), Vec::new()],
-            stalled_since: None,
-        });
+        self.clients.push(Client { pipes, pending: [Vec::new(), Vec::new()], stalled_since: None });
         Ok((reply, fds))
     }
 }

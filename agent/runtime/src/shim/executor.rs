@@ -4,8 +4,8 @@
 //! the pre-compiled filter, propagation of mounts. Two capabilities are held until the filter is
 //! loaded and dropped here.
 
-use std::convert::Infallible;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -50,9 +50,7 @@ pub(super) struct PayloadExecutor(pub(super) Rc<Payload>);
 impl Executor for PayloadExecutor {
     /// Runs inside the container's root while errors can still be told to the maker.
     fn validate(&self, _spec: &Spec) -> Result<(), ExecutorValidationError> {
-        self.0
-            .finish_mounts()
-            .map_err(|reason| ExecutorValidationError::ArgValidationError(reason))
+        self.0.finish_mounts().map_err(ExecutorValidationError::ArgValidationError)
     }
 
     /// The environment is handed to execve instead: in its own order, touching no global state.
@@ -113,7 +111,11 @@ impl Payload {
         let result = unsafe {
             libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter)
         };
-        if result == 0 { Ok(()) } else { Err(format!("load seccomp filter: {}", Errno::last().desc())) }
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(format!("load seccomp filter: {}", Errno::last().desc()))
+        }
     }
 
     fn drop_capabilities(&self) -> Result<(), String> {
@@ -145,13 +147,16 @@ impl Payload {
                 Errno::EACCES if !program.contains('/') => denied = true,
                 Errno::ENOEXEC => return Err(format!("exec {program}: exec format error")),
                 Errno::ENOENT => {
-                    return Err(format!("exec: {program:?}: stat {program}: no such file or directory"));
+                    return Err(format!(
+                        "exec: {program:?}: stat {program}: no such file or directory"
+                    ));
                 }
                 Errno::EACCES => return Err(format!("exec: {program:?}: permission denied")),
                 errno => return Err(format!("exec: {program:?}: {}", errno.desc())),
             }
         }
-        let reason = if denied { "permission denied" } else { "executable file not found in $PATH" };
+        let reason =
+            if denied { "permission denied" } else { "executable file not found in $PATH" };
         Err(format!("exec: {program:?}: {reason}"))
     }
 }
@@ -166,7 +171,9 @@ fn candidates(program: &str, env: &[String]) -> Vec<PathBuf> {
     }
     let path = env.iter().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or_default();
     path.split(':')
-        .map(|folder| Path::new(if folder.is_empty() { "." } else { folder }).join(OsStr::new(program)))
+        .map(|folder| {
+            Path::new(if folder.is_empty() { "." } else { folder }).join(OsStr::new(program))
+        })
         .collect()
 }
 

@@ -46,8 +46,7 @@ pub(crate) fn fork(
     }
     // SAFETY: without a stack this is fork(2); the caller is single-threaded, so that the child may
     // go on using the heap. `args` outlives the call.
-    let pid =
-        unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
     match pid {
         0 => {
             let code = child();

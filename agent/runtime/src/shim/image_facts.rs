@@ -32,9 +32,7 @@ fn open_in(rootfs: &OwnedFd, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno
 
 /// Home folder of `uid` in the image; `/` if the image does not say.
 pub(super) fn home(rootfs: &Path, uid: u32) -> String {
-    read_passwd(rootfs)
-        .and_then(|passwd| home_in(&passwd, uid))
-        .unwrap_or_else(|| "/".to_owned())
+    read_passwd(rootfs).and_then(|passwd| home_in(&passwd, uid)).unwrap_or_else(|| "/".to_owned())
 }
 
 fn read_passwd(rootfs: &Path) -> Option<String> {
@@ -135,10 +133,11 @@ fn collect(folder: &Path, nodes: &mut Vec<DeviceNode>) {
             if !OWN_IN_CONTAINER.iter().any(|own| path == Path::new(own)) {
                 collect(&path, nodes);
             }
-        } else if kind.is_char_device() || kind.is_block_device() {
-            if path != Path::new("/dev/console") && path != Path::new("/dev/ptmx") {
-                nodes.extend(node(&path, &path, "rwm"));
-            }
+        } else if (kind.is_char_device() || kind.is_block_device())
+            && path != Path::new("/dev/console")
+            && path != Path::new("/dev/ptmx")
+        {
+            nodes.extend(node(&path, &path, "rwm"));
         }
     }
 }
@@ -149,7 +148,8 @@ mod tests {
 
     #[test]
     fn homes_come_from_the_image() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nweb:x:1000:1000::/srv:/bin/sh\nno:x:7:7:::\n";
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\nbroken\nweb:x:1000:1000::/srv:/bin/sh\nno:x:7:7:::\n";
         for (uid, home) in [(0, Some("/root")), (1000, Some("/srv")), (7, None), (5, None)] {
             assert_eq!(home_in(passwd, uid).as_deref(), home, "uid {uid}");
         }

@@ -209,7 +209,10 @@ mod tests {
         log.feed(1, b"error\n");
         log.feed(0, b"llo\n\nlast");
         log.finish();
-        assert_eq!(texts(&path), ["stderr F error", "stdout F hello", "stdout F ", "stdout F last"]);
+        assert_eq!(
+            texts(&path),
+            ["stderr F error", "stdout F hello", "stdout F ", "stdout F last"]
+        );
     }
 
     #[test]
@@ -238,8 +241,7 @@ mod tests {
         }
         let old = rotated(&path).unwrap();
         assert_eq!(old.len(), 2, "{old:?}");
-        let all: Vec<String> =
-            old.iter().chain([&path]).flat_map(|path| texts(path)).collect();
+        let all: Vec<String> = old.iter().chain([&path]).flat_map(|path| texts(path)).collect();
         let expected: Vec<String> =
             (12 - all.len()..12).map(|line| format!("stdout F line {line:02}")).collect();
         assert_eq!(all, expected, "the newest lines, in order, once");

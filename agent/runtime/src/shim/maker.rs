@@ -54,8 +54,7 @@ pub(super) struct Stdio {
 pub(super) fn make(folder: &Path, job: &Job, stdio: Stdio, progress: BorrowedFd<'_>) -> i32 {
     let Err(reason) = try_make(folder, job, stdio, progress) else { return 0 };
     // Without a shim there is nobody to tell.
-    let _unheard =
-        wire::send(progress, &Progress::Failed { reason }, &[], MsgFlags::empty());
+    let _unheard = wire::send(progress, &Progress::Failed { reason }, &[], MsgFlags::empty());
     1
 }
 

@@ -270,7 +270,8 @@ impl Shim {
         let earliest = self.clients.iter().filter_map(Client::deadline).chain(ended).min();
         earliest.map_or(PollTimeout::NONE, |deadline| {
             // Rounded up, so that the deadline has passed on waking.
-            let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            let left =
+                deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
         })
     }

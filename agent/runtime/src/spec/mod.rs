@@ -164,11 +164,8 @@ fn process(
     if groups.is_empty() {
         groups.push(spec.gid);
     }
-    let mut user = UserBuilder::default()
-        .uid(spec.uid)
-        .gid(spec.gid)
-        .additional_gids(groups)
-        .build()?;
+    let mut user =
+        UserBuilder::default().uid(spec.uid).gid(spec.gid).additional_gids(groups).build()?;
     user.set_umask(None);
     let granted = granted(spec, &facts.available);
     let mut process = ProcessBuilder::default()
@@ -191,9 +188,10 @@ fn process(
 fn environment(spec: &ContainerSpec, facts: &Facts, tty: bool) -> Vec<String> {
     let mut env: Vec<String> = spec.env.iter().filter(|pair| *pair != "HOME=").cloned().collect();
     let mut default = |name: &str, pair: String| {
-        if !env.iter().any(|known| {
-            known.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))
-        }) {
+        if !env
+            .iter()
+            .any(|known| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')))
+        {
             env.push(pair);
         }
     };
@@ -245,7 +243,8 @@ fn namespaces(spec: &ContainerSpec, facts: &Facts) -> Result<Vec<LinuxNamespace>
         (LinuxNamespaceType::Ipc, &facts.namespaces.ipc),
         (LinuxNamespaceType::Uts, &facts.namespaces.uts),
     ];
-    let mut namespaces = vec![LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Mount).build()?];
+    let mut namespaces =
+        vec![LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Mount).build()?];
     for (typ, path) in joined {
         if let Some(path) = path {
             namespaces.push(LinuxNamespaceBuilder::default().typ(typ).path(path).build()?);
@@ -259,8 +258,7 @@ fn namespaces(spec: &ContainerSpec, facts: &Facts) -> Result<Vec<LinuxNamespace>
     }
     // As containerd: v2 groups are hidden behind a namespace, unless the container is privileged.
     if facts.cgroup_version == Version::V2 && !spec.privileged {
-        namespaces
-            .push(LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Cgroup).build()?);
+        namespaces.push(LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Cgroup).build()?);
     }
     Ok(namespaces)
 }

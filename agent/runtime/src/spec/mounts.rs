@@ -73,12 +73,7 @@ fn bind(own: &crate::Mount) -> Result<Mount, OciSpecError> {
     if own.read_only && own.recursive_read_only {
         options.push("rro");
     }
-    mount(
-        &own.destination.to_string_lossy(),
-        "bind",
-        &own.source.to_string_lossy(),
-        &options,
-    )
+    mount(&own.destination.to_string_lossy(), "bind", &own.source.to_string_lossy(), &options)
 }
 
 /// How a mount hears of mounts made later on the other side.

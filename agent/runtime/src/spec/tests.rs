@@ -109,18 +109,17 @@ fn a_plain_container_gets_nothing_it_did_not_ask_for() {
 #[test]
 fn namespaces_follow_the_sandbox() {
     let oci = container(&spec(), &facts()).unwrap();
-    assert_eq!(namespace_list(&oci), "mount network=/ns/net uts=/ns/uts pid");
+    assert_eq!(namespace_list(&oci), "mnt net=/ns/net uts=/ns/uts pid");
     let mut shared = facts();
     shared.namespaces.pid = PidNamespace::Shared("/proc/7/ns/pid".into());
     shared.cgroup_version = Version::V2;
     let oci = container(&spec(), &shared).unwrap();
-    assert_eq!(
-        namespace_list(&oci),
-        "mount network=/ns/net uts=/ns/uts pid=/proc/7/ns/pid cgroup"
-    );
-    let node =
-        Facts { namespaces: Namespaces { pid: PidNamespace::Node, ..Namespaces::default() }, ..facts() };
-    assert_eq!(namespace_list(&container(&spec(), &node).unwrap()), "mount");
+    assert_eq!(namespace_list(&oci), "mnt net=/ns/net uts=/ns/uts pid=/proc/7/ns/pid cgroup");
+    let node = Facts {
+        namespaces: Namespaces { pid: PidNamespace::Node, ..Namespaces::default() },
+        ..facts()
+    };
+    assert_eq!(namespace_list(&container(&spec(), &node).unwrap()), "mnt");
 }
 
 #[test]
@@ -168,12 +167,8 @@ fn mounts_of_the_pod_replace_standard_ones_and_keep_their_mode() {
     let oci = container(&with_mounts, &facts()).unwrap();
     assert_eq!(options(&oci, "/dev/shm"), "rbind,rprivate,rw");
     assert_eq!(options(&oci, "/data"), "rbind,rslave,ro,rro");
-    let at_shm = oci
-        .mounts()
-        .iter()
-        .flatten()
-        .filter(|mount| same(mount.destination(), "/dev/shm"))
-        .count();
+    let at_shm =
+        oci.mounts().iter().flatten().filter(|mount| same(mount.destination(), "/dev/shm")).count();
     assert_eq!(at_shm, 1);
     let linux = oci.linux().as_ref().unwrap();
     assert_eq!(linux.rootfs_propagation().as_deref(), Some("shared"));
@@ -203,5 +198,5 @@ fn home_is_never_empty_and_a_terminal_has_a_type() {
     );
     assert_eq!(process.no_new_privileges(), Some(true));
     assert_eq!(process.terminal(), Some(true));
-    assert!(namespace_list(&oci).contains("mount=/proc/42/ns/mnt"));
+    assert!(namespace_list(&oci).contains("mnt=/proc/42/ns/mnt"));
 }
