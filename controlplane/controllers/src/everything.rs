@@ -220,9 +220,11 @@ impl Everything {
         view: &View<Partial>,
         stop: CancellationToken,
     ) {
-        let (changes, sender) = (view.changes(), self.shared.changes.clone());
+        let (mut changes, sender) = (view.changes(), self.shared.changes.clone());
         let pass_on = async move {
-            let mut changes = changes;
+            // The first item asks for a look at a view that is still empty: its first list comes
+            // as changes.
+            changes.next().await;
             while let Some(change) = changes.next().await {
                 let announcement = match change {
                     Change::Resync => Announcement::Resync,

@@ -64,6 +64,8 @@ impl Behaviour for Pod {
     fn prepare_update(&self, new: &mut Value, old: &Value, context: &WriteContext<'_>) {
         match context.subresource {
             "status" => prepare_status(new, old),
+            // Sets what nothing else may: the node, and the condition that tells of it.
+            "binding" => {}
             "ephemeralcontainers" => {
                 let list = new.at(&["spec", "ephemeralContainers"]).cloned();
                 restore(new, old, &["spec"]);
@@ -101,6 +103,7 @@ impl Behaviour for Pod {
     ) {
         match context.subresource {
             "status" => status::check_update(new, old, errors),
+            "binding" => {}
             "ephemeralcontainers" => update::check_ephemeral(new, old, errors),
             "resize" => update::check_resize(new, old, errors),
             _ => update::check_update(new, old, errors),
