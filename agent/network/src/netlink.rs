@@ -3,12 +3,13 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressScope};
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkLayerType, LinkMessage,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, State,
 };
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::{
@@ -23,6 +24,11 @@ use crate::plan::{POD_LINK, Wiring};
 /// Marks the routes that are ours (`proto 83` in iproute2's listing); the number is free for use
 /// (below 128 are the kernel's and well-known daemons', of which none has it).
 const OURS: RouteProtocol = RouteProtocol::Other(83);
+
+/// Time between two looks at a link that is coming up.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// A link that does not come up in this time never will: the kernel looks at least once a second.
+const PASSING_WAIT: Duration = Duration::from_secs(3);
 
 /// A connection to the kernel's view of one network namespace.
 #[derive(Debug, Clone)]
@@ -112,6 +118,27 @@ impl Netlink {
         let message = LinkUnspec::new_with_index(index).up().build();
         let set = self.handle.link().set(message).execute().await;
         set.map_err(|e| failure("set up link", &index.to_string(), e))
+    }
+
+    /// Waits until packets pass through a link whose two ends have been set up. The kernel notices
+    /// that in the background, about a millisecond later, and drops what is sent until then.
+    pub(crate) async fn wait_passing(&self, index: u32, name: &str) -> Result<(), NetworkError> {
+        let passing = async {
+            loop {
+                let found = self.handle.link().get().match_index(index).execute().try_next().await;
+                let found = found.map_err(|e| failure("look up link", name, e))?;
+                let is_up = |attribute: &LinkAttribute| {
+                    matches!(attribute, LinkAttribute::OperState(State::Up))
+                };
+                if found.is_some_and(|message| message.attributes.iter().any(is_up)) {
+                    return Ok(());
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(PASSING_WAIT, passing).await.unwrap_or_else(|_| {
+            Err(error("wait for link", name.to_owned(), io::ErrorKind::TimedOut.into()))
+        })
     }
 
     /// Gives a link an address, usable at once. `Host` scope keeps it from being chosen as the

@@ -188,18 +188,18 @@ impl Network {
             let wiring = wiring.clone();
             in_namespace(netns, move || async move { connect_pod_side(&wiring).await })
         };
-        tokio::try_join!(self.connect_host_side(wiring), pod_side)?;
-        Ok(())
+        let (index, ()) = tokio::try_join!(self.connect_host_side(wiring), pod_side)?;
+        netlink.wait_passing(index, &wiring.host_link).await
     }
 
-    async fn connect_host_side(&self, wiring: &Wiring) -> Result<(), NetworkError> {
+    async fn connect_host_side(&self, wiring: &Wiring) -> Result<u32, NetworkError> {
         let netlink = &self.inner.netlink;
         let index = index_of(netlink, &wiring.host_link).await?;
         for address in &wiring.addresses {
             netlink.add_neighbour(index, address.addr(), wiring.pod_mac).await?;
             netlink.add_host_route(index, *address).await?;
         }
-        Ok(())
+        Ok(index)
     }
 
     async fn detach_pod(&self, pod_uid: &str) -> Result<(), NetworkError> {

@@ -146,7 +146,7 @@ fn serve(cgroup: &str, endpoint: &str) -> BpfMaps {
         backends_max: 65_536,
     };
     let mut maps = BpfMaps::open(&config).expect("load the programs");
-    let desired = plan(&world, &NodeFacts::of(&config, None), &mut Ids::default());
+    let desired = plan(&world, &NodeFacts::of(&config, []), &mut Ids::default());
     act(&mut maps, &mut MapSet::default(), &desired).expect("write the maps");
     maps
 }

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::state::{Backend, Frontend, FrontendKey, MapSet, SlotKey};
+use ipnet::IpNet;
+
+use crate::state::{Backend, Frontend, FrontendKey, MapSet, NetworkKind, SlotKey};
 
 /// One write to one map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,12 +18,16 @@ pub enum MapOp {
     PutSlot(SlotKey, u32),
     /// Adds or replaces a frontend.
     PutFrontend(FrontendKey, Frontend),
+    /// Adds or replaces a network.
+    PutNetwork(IpNet, NetworkKind),
     /// Deletes a frontend.
     DeleteFrontend(FrontendKey),
     /// Deletes a slot.
     DeleteSlot(SlotKey),
     /// Deletes a backend.
     DeleteBackend(u32),
+    /// Deletes a network.
+    DeleteNetwork(IpNet),
 }
 
 /// The operations from `actual` to `desired`.
@@ -33,6 +39,10 @@ pub fn diff(actual: &MapSet, desired: &MapSet) -> Vec<MapOp> {
     ops.extend(put.map(|(slot, id)| MapOp::PutSlot(*slot, *id)));
     let put = changed(&actual.frontends, &desired.frontends);
     ops.extend(put.map(|(key, frontend)| MapOp::PutFrontend(*key, *frontend)));
+    // Networks depend on nothing here: when depends only on what is the lesser evil in between,
+    // which is a pod's address where it means nothing.
+    let put = changed(&actual.networks, &desired.networks);
+    ops.extend(put.map(|(net, kind)| MapOp::PutNetwork(*net, *kind)));
 
     let delete = gone(&actual.frontends, &desired.frontends);
     ops.extend(delete.map(|key| MapOp::DeleteFrontend(*key)));
@@ -40,6 +50,8 @@ pub fn diff(actual: &MapSet, desired: &MapSet) -> Vec<MapOp> {
     ops.extend(delete.map(|slot| MapOp::DeleteSlot(*slot)));
     let delete = gone(&actual.backends, &desired.backends);
     ops.extend(delete.map(|id| MapOp::DeleteBackend(*id)));
+    let delete = gone(&actual.networks, &desired.networks);
+    ops.extend(delete.map(|net| MapOp::DeleteNetwork(*net)));
     ops
 }
 
@@ -53,6 +65,8 @@ impl MapSet {
             MapOp::DeleteFrontend(key) => drop(self.frontends.remove(key)),
             MapOp::DeleteSlot(slot) => drop(self.slots.remove(slot)),
             MapOp::DeleteBackend(id) => drop(self.backends.remove(id)),
+            MapOp::PutNetwork(net, kind) => drop(self.networks.insert(*net, *kind)),
+            MapOp::DeleteNetwork(net) => drop(self.networks.remove(net)),
         }
     }
 }

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use objects::ObjectKey;
 
 use crate::host_ports::HostPort;
-use crate::state::Protocol;
+use crate::state::{NetworkKind, Protocol};
 
 /// `spec.sessionAffinityConfig.clientIP.timeoutSeconds` when absent (upstream's default, 3 hours).
 const AFFINITY_TIMEOUT_SECS_DEFAULT: u32 = 10_800;
@@ -92,6 +93,8 @@ pub struct NodeFacts {
     pub addresses: Vec<IpAddr>,
     /// Addresses that are not translated, whatever Services say.
     pub own_addresses: Vec<IpAddr>,
+    /// The networks of all nodes.
+    pub networks: BTreeMap<IpNet, NetworkKind>,
 }
 
 /// Everything that the plan depends on, but the node.
@@ -248,25 +251,39 @@ impl EndpointFacts {
 }
 
 impl NodeFacts {
-    /// Joins what the configuration says with what the Node object says.
-    pub fn of(config: &crate::Config, node: Option<&Node>) -> Self {
-        let status = node.and_then(|node| node.status.as_ref());
-        let seen = status.and_then(|status| status.addresses.as_ref()).into_iter().flatten();
-        let seen =
-            seen.filter(|address| matches!(address.type_.as_str(), "InternalIP" | "ExternalIP"));
-        let mut addresses: Vec<IpAddr> =
-            seen.filter_map(|address| parse_ip(&address.address)).collect();
-        addresses.extend(&config.node_addresses);
-        addresses.sort_unstable();
-        addresses.dedup();
-        let labels = node.and_then(|node| node.metadata.labels.as_ref());
-        Self {
+    /// Joins what the configuration says with what the Node objects say.
+    pub fn of<'a>(config: &crate::Config, nodes: impl IntoIterator<Item = &'a Node>) -> Self {
+        let mut facts = Self {
             name: config.node_name.clone(),
-            zone: labels.and_then(|labels| labels.get(ZONE)).cloned(),
-            addresses,
+            addresses: config.node_addresses.clone(),
             own_addresses: config.own_addresses.clone(),
+            ..Self::default()
+        };
+        for node in nodes {
+            let ips = node_ips(node);
+            facts.networks.extend(ips.iter().map(|ip| (IpNet::from(*ip), NetworkKind::Node)));
+            let cidrs = node.spec.as_ref().and_then(|spec| spec.pod_cidrs.as_ref());
+            let cidrs = cidrs.into_iter().flatten().filter_map(|cidr| cidr.parse::<IpNet>().ok());
+            facts.networks.extend(cidrs.map(|cidr| (cidr.trunc(), NetworkKind::Pods)));
+            if node.metadata.name.as_ref() == Some(&config.node_name) {
+                facts.addresses.extend(ips);
+                let labels = node.metadata.labels.as_ref();
+                facts.zone = labels.and_then(|labels| labels.get(ZONE)).cloned();
+            }
         }
+        // Every namespace has a loopback: it has frontends of its own, never one for outside.
+        facts.addresses.retain(|ip| !ip.is_loopback());
+        facts.addresses.sort_unstable();
+        facts.addresses.dedup();
+        facts
     }
+}
+
+fn node_ips(node: &Node) -> Vec<IpAddr> {
+    let status = node.status.as_ref();
+    let seen = status.and_then(|status| status.addresses.as_ref()).into_iter().flatten();
+    let seen = seen.filter(|address| matches!(address.type_.as_str(), "InternalIP" | "ExternalIP"));
+    seen.filter_map(|address| parse_ip(&address.address)).collect()
 }
 
 fn not_ours(meta: &ObjectMeta) -> bool {

@@ -35,7 +35,7 @@ pub use ids::Ids;
 pub use maps::{BpfMaps, Maps};
 pub use plan::plan;
 pub use run::{Services, Views};
-pub use state::{Backend, Frontend, FrontendKey, MapSet, Protocol, Scope, SlotKey};
+pub use state::{Backend, Frontend, FrontendKey, MapSet, NetworkKind, Protocol, Scope, SlotKey};
 
 /// How Services are served on this node.
 #[derive(Debug, Clone)]

@@ -3,14 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError};
 use ebpf_maps as layout;
+use ipnet::IpNet;
 
 use crate::Config;
 use crate::diff::MapOp;
 use crate::error::ServicesError;
 use crate::programs;
-use crate::state::{Backend, Frontend, FrontendKey, MapSet, Protocol, Scope, SlotKey};
+use crate::state::{Backend, Frontend, FrontendKey, MapSet, NetworkKind, Protocol, Scope, SlotKey};
 
 /// Where the contents go: the kernel, or memory in tests.
 pub trait Maps: Send + 'static {
@@ -31,6 +33,7 @@ pub struct BpfMaps {
     frontends: HashMap<MapData, layout::FrontendKey, layout::Frontend>,
     slots: HashMap<MapData, layout::SlotKey, u32>,
     backends: HashMap<MapData, u32, layout::Backend>,
+    networks: LpmTrie<MapData, layout::AddrBe, u32>,
 }
 
 impl BpfMaps {
@@ -45,6 +48,8 @@ impl BpfMaps {
             frontends: open(&mut object, FRONTENDS)?,
             slots: open(&mut object, SLOTS)?,
             backends: open(&mut object, BACKENDS)?,
+            networks: LpmTrie::try_from(programs::take_map(&mut object, NETWORKS)?)
+                .map_err(|source| map_error("open", NETWORKS, source))?,
         };
         programs::attach(&mut object, config)?;
         Ok(maps)
@@ -54,6 +59,7 @@ impl BpfMaps {
 const FRONTENDS: &str = "FRONTENDS";
 const SLOTS: &str = "SLOTS";
 const BACKENDS: &str = "BACKENDS";
+const NETWORKS: &str = "NETWORKS";
 
 fn open<K: aya::Pod, V: aya::Pod>(
     object: &mut Ebpf,
@@ -92,6 +98,12 @@ impl Maps for BpfMaps {
                 .map(|entry| entry.map(|(id, backend)| (id, decode_backend(&backend))))
                 .collect::<Result<_, _>>()
                 .map_err(|source| map_error("read", BACKENDS, source))?,
+            networks: self
+                .networks
+                .iter()
+                .map(|entry| entry.map(|(key, kind)| decode_network(&key, kind)))
+                .collect::<Result<_, _>>()
+                .map_err(|source| map_error("read", NETWORKS, source))?,
         })
     }
 
@@ -114,6 +126,11 @@ impl Maps for BpfMaps {
             }
             MapOp::DeleteSlot(slot) => deleted(self.slots.remove(&encode_slot(slot)), SLOTS),
             MapOp::DeleteBackend(id) => deleted(self.backends.remove(id), BACKENDS),
+            MapOp::PutNetwork(net, kind) => {
+                let written = self.networks.insert(&encode_net(*net), encode_kind(*kind), 0);
+                put(written, NETWORKS, "nodes")
+            }
+            MapOp::DeleteNetwork(net) => deleted(self.networks.remove(&encode_net(*net)), NETWORKS),
         }
     }
 }
@@ -163,6 +180,35 @@ pub(crate) fn decode_ip(addr_be: layout::AddrBe) -> IpAddr {
     }
     let ip = Ipv6Addr::from(octets);
     ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), |ip: Ipv4Addr| IpAddr::V4(ip))
+}
+
+/// Bits before an IPv4 address in its mapped form.
+const MAPPED_BITS: u8 = 96;
+
+fn encode_net(net: IpNet) -> Key<layout::AddrBe> {
+    let bits = match net {
+        IpNet::V4(net) => MAPPED_BITS + net.prefix_len(),
+        IpNet::V6(net) => net.prefix_len(),
+    };
+    Key::new(bits.into(), encode_ip(net.addr()))
+}
+
+fn decode_network(key: &Key<layout::AddrBe>, kind: u32) -> (IpNet, NetworkKind) {
+    let ip = decode_ip(key.data());
+    let bits = u8::try_from(key.prefix_len()).unwrap_or(u8::MAX);
+    let bits = if ip.is_ipv4() { bits.saturating_sub(MAPPED_BITS) } else { bits };
+    // Only this agent writes the map: what does not decode is taken for the whole of nothing, and
+    // then deleted.
+    let net = IpNet::new(ip, bits).unwrap_or_default();
+    let is_node = kind == layout::NETWORK_NODE;
+    (net, if is_node { NetworkKind::Node } else { NetworkKind::Pods })
+}
+
+fn encode_kind(kind: NetworkKind) -> u32 {
+    match kind {
+        NetworkKind::Pods => layout::NETWORK_PODS,
+        NetworkKind::Node => layout::NETWORK_NODE,
+    }
 }
 
 fn encode_protocol(protocol: Protocol) -> u8 {

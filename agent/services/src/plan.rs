@@ -19,7 +19,7 @@ use crate::state::{Backend, Frontend, FrontendKey, MapSet, Protocol, Scope, Slot
 /// The contents of the maps for `node`. Where two claim one frontend, host ports win, then the
 /// first by namespace and name.
 pub fn plan(world: &World, node: &NodeFacts, ids: &mut Ids) -> MapSet {
-    let mut planned = MapSet::default();
+    let mut planned = MapSet { networks: node.networks.clone(), ..MapSet::default() };
     for host_port in world.host_ports.values().flatten() {
         plan_host_port(host_port, node, ids, &mut planned);
     }

@@ -1,24 +1,28 @@
 //! Loads the programs and attaches them so that they outlive the agent.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map};
 use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, CgroupSockAddr};
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, LinkOrder, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
-use ebpf_maps::{LAYOUT_VERSION, Settings};
+use ebpf_maps::{AddrBe, LAYOUT_VERSION, Settings};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::Config;
 use crate::error::ServicesError;
+use crate::maps::encode_ip;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/services.bpf.o"));
 
 /// Maps that are pinned: contents, and what keeps flows together over a restart of the agent.
-const PINNED_MAPS: [&str; 9] = [
+const PINNED_MAPS: [&str; 11] = [
     "FRONTENDS",
     "SLOTS",
     "BACKENDS",
@@ -28,6 +32,8 @@ const PINNED_MAPS: [&str; 9] = [
     "UDP_FLOWS",
     "UDP_REVERSE",
     "UDP_CONNECTED",
+    "NAT",
+    "NETWORKS",
 ];
 
 /// Programs attached to the node's cgroup.
@@ -42,6 +48,10 @@ const SOCKET_PROGRAMS: [&str; 8] = [
     "sendmsg4",
     "sendmsg6",
 ];
+
+/// Programs attached to every uplink, and to which side of it.
+const UPLINK_PROGRAMS: [(&str, TcAttachType); 2] =
+    [("to_outside", TcAttachType::Egress), ("from_outside", TcAttachType::Ingress)];
 
 const LINKS: &str = "links";
 
@@ -73,8 +83,8 @@ fn write_settings(object: &mut Ebpf, config: &Config) -> Result<(), ServicesErro
         .map_err(|e| io_error("read the cookie of", Path::new("/proc/self/ns/net"), e))?;
     let settings = Settings {
         host_netns_cookie,
-        masquerade_v4_be: [0; 4],
-        masquerade_v6_be: [0; 4],
+        masquerade_v4_be: own_address(config, IpAddr::is_ipv4),
+        masquerade_v6_be: own_address(config, IpAddr::is_ipv6),
         masquerade_pods: u32::from(config.masquerade_pods),
         pad: 0,
     };
@@ -87,17 +97,64 @@ fn write_settings(object: &mut Ebpf, config: &Config) -> Result<(), ServicesErro
     array.set(0, settings, 0).map_err(|source| error("write", source))
 }
 
+/// The node's first address of a family, zero if it has none.
+fn own_address(config: &Config, of_family: fn(&IpAddr) -> bool) -> AddrBe {
+    let mut ips = config.node_addresses.iter().filter(|ip| of_family(ip) && !ip.is_loopback());
+    ips.next().map_or([0; 4], |ip| encode_ip(*ip))
+}
+
 /// Attaches this agent's programs, then lets go of the last agent's. While both are attached
 /// everything still works: what the first translates is no Service any more to the second.
 pub(crate) fn attach(object: &mut Ebpf, config: &Config) -> Result<(), ServicesError> {
     let cgroup = File::open(&config.cgroup2_dir)
         .map_err(|e| io_error("open cgroup", &config.cgroup2_dir, e))?;
+    let links = pin_dir(config).join(LINKS);
     for name in SOCKET_PROGRAMS {
         let link = attach_socket_program(object, name, &cgroup)?;
-        pin_link(link, &pin_dir(config).join(LINKS), name)?;
+        pin_link(link, &links, name)?;
     }
-    remove_other_layouts(config);
+    let mut pins: Vec<String> = SOCKET_PROGRAMS.map(str::to_owned).to_vec();
+    for (name, side) in UPLINK_PROGRAMS {
+        load_uplink_program(object, name)?;
+        for uplink in &config.uplinks {
+            let pin = format!("{name}-{uplink}");
+            let link = attach_uplink_program(object, name, uplink, side)?;
+            pin_link(link, &links, &pin)?;
+            pins.push(pin);
+        }
+    }
+    remove_all_but(&links, &pins);
+    remove_all_but(&config.bpffs_dir, &[pin_dir_name()]);
     Ok(())
+}
+
+fn uplink_program<'a>(
+    object: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, ServicesError> {
+    let program = object
+        .program_mut(name)
+        .ok_or_else(|| ServicesError::Missing { what: "program", name: name.to_owned() })?;
+    program.try_into().map_err(|e| program_error("load", name, e))
+}
+
+fn load_uplink_program(object: &mut Ebpf, name: &'static str) -> Result<(), ServicesError> {
+    uplink_program(object, name)?.load().map_err(|e| program_error("load", name, e))
+}
+
+fn attach_uplink_program(
+    object: &mut Ebpf,
+    name: &'static str,
+    uplink: &str,
+    side: TcAttachType,
+) -> Result<FdLink, ServicesError> {
+    let program = uplink_program(object, name)?;
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let attached = program
+        .attach_with_options(uplink, side, options)
+        .map_err(|e| program_error("attach", &format!("{name} (to {uplink})"), e))?;
+    let link = program.take_link(attached).map_err(|e| program_error("attach", name, e))?;
+    FdLink::try_from(link).map_err(|e| program_error("attach", name, e))
 }
 
 fn attach_socket_program(
@@ -142,7 +199,11 @@ pub(crate) fn take_map(object: &mut Ebpf, name: &'static str) -> Result<Map, Ser
 }
 
 pub(crate) fn pin_dir(config: &Config) -> PathBuf {
-    config.bpffs_dir.join(format!("v{LAYOUT_VERSION}"))
+    config.bpffs_dir.join(pin_dir_name())
+}
+
+fn pin_dir_name() -> String {
+    format!("v{LAYOUT_VERSION}")
 }
 
 fn mount_bpffs(dir: &Path) -> Result<(), ServicesError> {
@@ -155,15 +216,18 @@ fn mount_bpffs(dir: &Path) -> Result<(), ServicesError> {
         .map_err(|e| io_error("mount a BPF file system on", dir, e.into()))
 }
 
-/// Removes what agents with other layouts have pinned: programs and maps go with it.
-fn remove_other_layouts(config: &Config) {
-    let current = pin_dir(config);
-    let Ok(entries) = fs::read_dir(&config.bpffs_dir) else {
+/// Removes what earlier agents have pinned and this one has not: other layouts, uplinks that are
+/// uplinks no more. Programs and maps go with their pins.
+fn remove_all_but(folder: &Path, names: &[String]) {
+    let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
-    for entry in entries.flatten().filter(|entry| entry.path() != current) {
-        if let Err(error) = fs::remove_dir_all(entry.path()) {
-            tracing::warn!(path = %entry.path().display(), %error, "old BPF pins stay");
+    let is_kept = |name: &OsStr| names.iter().any(|kept| name == kept.as_str());
+    for path in entries.flatten().filter(|entry| !is_kept(&entry.file_name())).map(|e| e.path()) {
+        let removed =
+            if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        if let Err(error) = removed {
+            tracing::warn!(path = %path.display(), %error, "old BPF pins stay");
         }
     }
 }

@@ -8,7 +8,6 @@ use informer::{Backoff, Change, Source, View, reflect};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
-use objects::ObjectKey;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -36,14 +35,13 @@ pub struct Views {
     pub services: View<Service>,
     /// All EndpointSlices.
     pub slices: View<EndpointSlice>,
-    /// This node's Node object (others are ignored).
+    /// All nodes.
     pub nodes: View<Node>,
 }
 
 impl Views {
     /// Views of their own over `client`.
-    pub fn reflect(client: &Client, node_name: &str, shutdown: &CancellationToken) -> Self {
-        let node = Source::of::<Node>().fields(&format!("metadata.name={node_name}"));
+    pub fn reflect(client: &Client, shutdown: &CancellationToken) -> Self {
         Self {
             services: reflect(
                 client.clone(),
@@ -57,7 +55,7 @@ impl Views {
                 Vec::new(),
                 shutdown.clone(),
             ),
-            nodes: reflect(client.clone(), node, Vec::new(), shutdown.clone()),
+            nodes: reflect(client.clone(), Source::of::<Node>(), Vec::new(), shutdown.clone()),
         }
     }
 }
@@ -197,8 +195,8 @@ impl Observer {
     }
 
     fn node(&self, config: &Config) -> NodeFacts {
-        let node = self.views.nodes.get(&ObjectKey::new("", &config.node_name));
-        NodeFacts::of(config, node.as_deref())
+        let nodes = self.views.nodes.list();
+        NodeFacts::of(config, nodes.iter().map(|node| &**node))
     }
 
     /// Waits for the next change and takes it in.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 /// A transport protocol that Services are served for. SCTP Services are accepted by the API and not
 /// translated: the kernel's SCTP has no socket hooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,6 +99,15 @@ pub struct Backend {
     pub local: bool,
 }
 
+/// What a network is to the cluster: packets between these keep their addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NetworkKind {
+    /// Pods of some node.
+    Pods,
+    /// A node's own address.
+    Node,
+}
+
 /// Everything the maps hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MapSet {
@@ -106,6 +117,8 @@ pub struct MapSet {
     pub slots: BTreeMap<SlotKey, u32>,
     /// Backends by id.
     pub backends: BTreeMap<u32, Backend>,
+    /// The cluster's networks.
+    pub networks: BTreeMap<IpNet, NetworkKind>,
 }
 
 impl MapSet {

@@ -9,7 +9,7 @@
 #![no_std]
 
 /// Version of all layouts in this file; part of the pin folder's name.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// An IPv6 or IPv4-mapped address, in network byte order, as four words in memory order.
 pub type AddrBe = [u32; 4];
@@ -73,7 +73,8 @@ pub struct SlotKey {
 }
 
 /// One endpoint of one Service port. Value of the map `BACKENDS`, whose key is the id. An id is
-/// never reused, so that one found in a flow or affinity entry is valid exactly if it is in the map.
+/// never reused, so that one found in a flow or affinity entry is valid exactly if it is in the
+/// map.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Backend {
@@ -177,7 +178,8 @@ pub struct Settings {
     pub pad: u32,
 }
 
-/// One direction of a translated flow, as its packets arrive. Key of `NAT`.
+/// One direction of a translated flow, as its packets arrive. Key of `NAT`. (`NETWORKS`, a trie of
+/// address prefixes, is keyed by [`AddrBe`].)
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowKey {
@@ -205,9 +207,16 @@ pub struct Translation {
     pub used_at_nanos: u64,
 }
 
-/// [`Translation::flags`]: send it straight out by the routing table. Its source is an address of
-/// this node, which the stack would not accept from outside.
+/// [`Translation::flags`]: send it straight back out of the link it came by. Its source is an
+/// address of this node, which the stack would not accept from outside.
 pub const TRANSLATION_REDIRECT: u32 = 1;
+/// [`Translation::flags`]: a side has closed the connection.
+pub const TRANSLATION_CLOSING: u32 = 2;
+
+/// Value of `NETWORKS`: pods, of any node.
+pub const NETWORK_PODS: u32 = 1;
+/// Value of `NETWORKS`: a node's own address.
+pub const NETWORK_NODE: u32 = 2;
 
 const _: () = {
     assert!(size_of::<FrontendKey>() == 20);

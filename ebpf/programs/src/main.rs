@@ -6,6 +6,8 @@
 #![no_main]
 
 mod maps;
+mod nat;
+mod packet;
 mod select;
 mod socket;
 

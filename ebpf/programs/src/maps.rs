@@ -1,11 +1,11 @@
 //! The maps. Sizes here are defaults: the agent sets them from its configuration.
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, SkStorage};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, SkStorage};
 use aya_ebpf::macros::btf_map;
 use ebpf_maps::{
-    Affinity, AffinityKey, Backend, ConnectedUdp, Endpoint, Frontend, FrontendKey, Origin,
-    Settings, SlotKey, SocketPeer,
+    AddrBe, Affinity, AffinityKey, Backend, ConnectedUdp, Endpoint, FlowKey, Frontend, FrontendKey,
+    Origin, Settings, SlotKey, SocketPeer, Translation,
 };
 
 /// Entries are allocated as they come, so that a small cluster pays for a small table.
@@ -30,3 +30,7 @@ pub static UDP_FLOWS: LruHashMap<SocketPeer, u32, 16384> = LruHashMap::new();
 pub static UDP_REVERSE: LruHashMap<SocketPeer, Endpoint, 16384> = LruHashMap::new();
 #[btf_map]
 pub static UDP_CONNECTED: LruHashMap<u64, ConnectedUdp, 16384> = LruHashMap::new();
+#[btf_map]
+pub static NAT: LruHashMap<FlowKey, Translation, 32768> = LruHashMap::new();
+#[btf_map]
+pub static NETWORKS: LpmTrie<AddrBe, u32, 16384> = LpmTrie::new();

@@ -48,7 +48,8 @@ pub fn choose(key: &FrontendKey, frontend: &Frontend, client: &AddrBe) -> Option
         None => any(key, frontend)?,
     };
     let pinned_now = Affinity { used_at_nanos: now, backend_id: chosen.id, pad: 0 };
-    // A full table evicts, it does not fail; if the insert fails all the same, the client is served.
+    // A full table evicts, it does not fail; if the insert fails all the same, the client is
+    // served.
     let _ = AFFINITY.insert(pin, pinned_now, 0);
     Some(chosen)
 }

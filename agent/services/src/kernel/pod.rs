@@ -8,7 +8,7 @@ use std::time::Duration;
 use network::testing::Namespace;
 
 /// Longest wait for an answer; a test that waits this long fails.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A pod: its namespace and its addresses.
 pub(super) struct Pod {

@@ -30,6 +30,16 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
+fn networks_are_read_back_in_both_families() {
+    for net in ["10.244.0.0/24", "192.168.7.1/32", "fd00:1::/64", "0.0.0.0/0"] {
+        let net: IpNet = net.parse().unwrap();
+        for kind in [NetworkKind::Pods, NetworkKind::Node] {
+            assert_eq!(decode_network(&encode_net(net), encode_kind(kind)), (net, kind));
+        }
+    }
+}
+
+#[test]
 fn addresses_are_in_network_order_as_the_programs_read_them() {
     let words = encode_ip("10.96.0.10".parse().unwrap());
     assert_eq!(words[..3], [0, 0, layout::MAPPED_PREFIX_BE]);

@@ -12,6 +12,7 @@ fn node() -> NodeFacts {
         zone: Some("z1".to_owned()),
         addresses: vec!["192.168.7.1".parse().unwrap(), "fd07::1".parse().unwrap()],
         own_addresses: vec!["10.96.0.10".parse().unwrap()],
+        networks: BTreeMap::new(),
     }
 }
 

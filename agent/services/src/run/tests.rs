@@ -1,6 +1,6 @@
 use expect_test::expect;
 use informer::ViewWriter;
-use objects::Revision;
+use objects::{ObjectKey, Revision};
 use serde_json::{Value, json};
 
 use super::*;
