@@ -29,6 +29,7 @@ use futures::future::BoxFuture;
 use ipnet::IpNet;
 
 pub use cookie::netns_cookie;
+pub use netns::enter;
 pub use plan::HOST_LINK_PREFIX;
 pub use pods::Network;
 pub use run::reflect_nodes;

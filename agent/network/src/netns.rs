@@ -39,6 +39,26 @@ where
     })
 }
 
+/// Runs `body` in the network namespace at `path`, on a thread of its own, and waits for it.
+///
+/// # Errors
+/// If the namespace cannot be entered, or `body` fails.
+pub fn enter<T: Send>(
+    path: &Path,
+    body: impl FnOnce() -> io::Result<T> + Send,
+) -> Result<T, NetworkError> {
+    let entered = || {
+        let namespace = File::open(path).map_err(|e| io_error("open namespace", path, e))?;
+        setns(namespace, CloneFlags::CLONE_NEWNET)
+            .map_err(|e| io_error("enter namespace", path, e.into()))?;
+        body().map_err(|e| io_error("work in namespace", path, e))
+    };
+    thread::scope(|scope| {
+        let panicked = || io_error("work in namespace", path, io::Error::other("it panicked"));
+        scope.spawn(entered).join().unwrap_or_else(|_| Err(panicked()))
+    })
+}
+
 fn enter_and_run<T, F>(path: &PathBuf, body: impl FnOnce() -> F) -> Result<T, NetworkError>
 where
     F: Future<Output = Result<T, NetworkError>>,

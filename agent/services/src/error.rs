@@ -49,6 +49,15 @@ pub enum ServicesError {
         #[source]
         source: Box<aya::maps::MapError>,
     },
+    /// The sockets of a namespace cannot be seen or destroyed.
+    #[error("destroy UDP sockets in {namespace}")]
+    Sockets {
+        /// The network namespace.
+        namespace: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<network::NetworkError>,
+    },
     /// A map is full.
     #[error("BPF map {name} is full: raise the limit of {limit} and restart")]
     Full {

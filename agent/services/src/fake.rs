@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::diff::MapOp;
 use crate::error::ServicesError;
-use crate::maps::Maps;
+use crate::maps::{Maps, Orphan};
 use crate::state::MapSet;
 
 /// Maps in memory; clones share them. Checks after every single operation that no packet could fall
@@ -33,5 +33,9 @@ impl Maps for FakeMaps {
         held.apply(op);
         assert_eq!(held.fault(), None, "after {op:?}");
         Ok(())
+    }
+
+    fn take_orphans(&mut self, _held: &MapSet) -> Result<Vec<Orphan>, ServicesError> {
+        Ok(Vec::new())
     }
 }

@@ -130,6 +130,8 @@ impl TestNode {
         let node = NodeFacts::of(&self.config, &self.nodes);
         let desired = plan(&self.world, &node, &mut self.ids);
         act(&mut self.maps, &mut self.actual, &desired).unwrap();
+        let orphans = self.maps.take_orphans(&self.actual).unwrap();
+        crate::sockets::destroy(&orphans, &self.network.namespaces()).unwrap();
         self.ids.keep(&desired);
     }
 

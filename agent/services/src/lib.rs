@@ -20,6 +20,7 @@ mod maps;
 mod plan;
 mod programs;
 mod run;
+mod sockets;
 mod state;
 
 use std::net::IpAddr;
@@ -32,7 +33,7 @@ pub use error::ServicesError;
 pub use facts::{EndpointFacts, NodeFacts, PortFacts, ServiceFacts, SliceFacts, World};
 pub use host_ports::{HostPort, HostPorts};
 pub use ids::Ids;
-pub use maps::{BpfMaps, Maps};
+pub use maps::{BpfMaps, Maps, Orphan};
 pub use plan::plan;
 pub use run::{Services, Views};
 pub use state::{Backend, Frontend, FrontendKey, MapSet, NetworkKind, Protocol, Scope, SlotKey};

@@ -26,6 +26,20 @@ pub trait Maps: Send + 'static {
     /// # Errors
     /// If the kernel refuses, most likely because the map is full.
     fn apply(&mut self, op: &MapOp) -> Result<(), ServicesError>;
+    /// Takes out the UDP sockets that are connected to a backend that is not in the maps.
+    ///
+    /// # Errors
+    /// If the kernel refuses to read.
+    fn take_orphans(&mut self, held: &MapSet) -> Result<Vec<Orphan>, ServicesError>;
+}
+
+/// A connected UDP socket whose backend has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Orphan {
+    /// The kernel's number of the socket.
+    pub socket_cookie: u64,
+    /// The kernel's number of its network namespace.
+    pub netns_cookie: u64,
 }
 
 /// The kernel's maps, pinned, with the programs attached that use them.
@@ -34,6 +48,7 @@ pub struct BpfMaps {
     slots: HashMap<MapData, layout::SlotKey, u32>,
     backends: HashMap<MapData, u32, layout::Backend>,
     networks: LpmTrie<MapData, layout::AddrBe, u32>,
+    udp_connected: HashMap<MapData, u64, layout::ConnectedUdp>,
 }
 
 impl BpfMaps {
@@ -48,6 +63,7 @@ impl BpfMaps {
             frontends: open(&mut object, FRONTENDS)?,
             slots: open(&mut object, SLOTS)?,
             backends: open(&mut object, BACKENDS)?,
+            udp_connected: open(&mut object, UDP_CONNECTED)?,
             networks: LpmTrie::try_from(programs::take_map(&mut object, NETWORKS)?)
                 .map_err(|source| map_error("open", NETWORKS, source))?,
         };
@@ -60,6 +76,7 @@ const FRONTENDS: &str = "FRONTENDS";
 const SLOTS: &str = "SLOTS";
 const BACKENDS: &str = "BACKENDS";
 const NETWORKS: &str = "NETWORKS";
+const UDP_CONNECTED: &str = "UDP_CONNECTED";
 
 fn open<K: aya::Pod, V: aya::Pod>(
     object: &mut Ebpf,
@@ -132,6 +149,21 @@ impl Maps for BpfMaps {
             }
             MapOp::DeleteNetwork(net) => deleted(self.networks.remove(&encode_net(*net)), NETWORKS),
         }
+    }
+
+    fn take_orphans(&mut self, held: &MapSet) -> Result<Vec<Orphan>, ServicesError> {
+        let mut orphans = Vec::new();
+        for entry in self.udp_connected.iter() {
+            // An entry that has just been evicted is no reason to miss the others.
+            let Ok((socket_cookie, connected)) = entry else { continue };
+            if !held.backends.contains_key(&connected.backend_id) {
+                orphans.push(Orphan { socket_cookie, netns_cookie: connected.netns_cookie });
+            }
+        }
+        for orphan in &orphans {
+            deleted(self.udp_connected.remove(&orphan.socket_cookie), UDP_CONNECTED)?;
+        }
+        Ok(orphans)
     }
 }
 

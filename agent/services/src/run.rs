@@ -1,6 +1,6 @@
 //! Keeps the maps in step with the cluster.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -8,6 +8,7 @@ use informer::{Backoff, Change, Source, View, reflect};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
+use network::Network;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -21,6 +22,7 @@ use crate::host_ports::HostPorts;
 use crate::ids::Ids;
 use crate::maps::{BpfMaps, Maps};
 use crate::plan::plan;
+use crate::sockets;
 use crate::state::MapSet;
 
 /// First wait after the kernel refused an operation.
@@ -72,6 +74,8 @@ pub struct Services {
     config: Arc<Config>,
     host_ports: HostPorts,
     held: Arc<Mutex<Held>>,
+    /// Where pods' sockets are.
+    network: Arc<OnceLock<Network>>,
 }
 
 impl Services {
@@ -98,7 +102,15 @@ impl Services {
             config: Arc::new(config),
             host_ports: HostPorts::new(),
             held: Arc::new(Mutex::new(Held { maps, actual })),
+            network: Arc::new(OnceLock::new()),
         })
+    }
+
+    /// Says where pods' sockets are: connected UDP sockets of pods are destroyed when their backend
+    /// goes. Without it, only those of the node itself are.
+    pub fn set_network(&self, network: Network) {
+        // A second network would be the same one.
+        drop(self.network.set(network));
     }
 
     /// Where the kubelet says which host ports lead to which pod.
@@ -163,9 +175,23 @@ impl Services {
     /// Writing a map takes a microsecond, but a large change has thousands of writes.
     async fn write(&self, desired: MapSet) -> Result<usize, ServicesError> {
         let held = Arc::clone(&self.held);
+        let network = Arc::clone(&self.network);
         let written = tokio::task::spawn_blocking(move || {
-            let Held { maps, actual } = &mut *held.lock();
-            act(&mut **maps, actual, &desired)
+            let (operations, orphans) = {
+                let Held { maps, actual } = &mut *held.lock();
+                let operations = act(&mut **maps, actual, &desired)?;
+                let orphans = if operations > 0 { maps.take_orphans(actual)? } else { Vec::new() };
+                (operations, orphans)
+            };
+            let namespaces = network.get().map(Network::namespaces).unwrap_or_default();
+            if let Err(error) = sockets::destroy(&orphans, &namespaces) {
+                // What is written is right; the socket's owner finds out by itself, but later.
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "sockets keep a backend that is gone"
+                );
+            }
+            Ok(operations)
         });
         written.await.expect("writing maps neither panics nor is it cancelled")
     }

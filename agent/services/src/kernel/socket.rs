@@ -217,3 +217,42 @@ fn traffic_goes_on_without_an_agent_and_under_the_next_one() {
         },
     );
 }
+
+#[test]
+fn a_connected_udp_socket_fails_when_its_backend_goes_and_can_connect_again() {
+    on_a_node(
+        concat!(
+            module_path!(),
+            "::a_connected_udp_socket_fails_when_its_backend_goes_and_can_connect_again"
+        ),
+        |node| {
+            let (a, b, client) = (node.pod().serve(), node.pod().serve(), node.pod());
+            let spec = json!({ "clusterIPs": ["10.96.0.5", "fd96::5"], "ports": ports() });
+            node.serve("web", spec.clone(), &[&a]);
+            let connected = || {
+                [("0.0.0.0:0", VIP), ("[::]:0", "[fd96::5]:80")].map(|(any, address)| {
+                    let socket = UdpSocket::bind(any).unwrap();
+                    socket.set_read_timeout(Some(super::pod::PATIENCE)).unwrap();
+                    socket.connect(address).unwrap();
+                    socket.send(b"?").unwrap();
+                    socket.recv(&mut [0; 64]).unwrap();
+                    socket
+                })
+            };
+            let (in_pod, on_node) = (client.run(connected), connected());
+            node.serve("web", spec, &[&b]);
+            for socket in in_pod.iter().chain(&on_node) {
+                let failed = socket.recv(&mut [0; 64]).unwrap_err();
+                assert_eq!(failed.kind(), ErrorKind::ConnectionAborted);
+            }
+            client.run(move || {
+                let [v4, _] = in_pod;
+                v4.connect(VIP).unwrap();
+                v4.send(b"?").unwrap();
+                let mut buffer = [0; 64];
+                let length = v4.recv(&mut buffer).unwrap();
+                assert!(buffer[..length].starts_with(b"10.244.0.3 "));
+            });
+        },
+    );
+}
