@@ -12,6 +12,7 @@ mod kubeconfig;
 mod logging;
 mod node;
 mod pki;
+mod pods_dump;
 mod server;
 mod settings;
 mod status;
@@ -54,6 +55,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // A zygote or a shim: before anything else is on the heap or any thread runs.
+    if let Some(code) = runtime::maybe_run_shim(std::env::args_os()) {
+        return code;
+    }
     let arguments = Arguments::parse();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
