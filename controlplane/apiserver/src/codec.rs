@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use crate::call::Call;
 use crate::negotiate::{self, Encoding};
 use crate::options::{FieldValidation, WriteOptions};
-use crate::pipeline::{Ownership, Stored};
 use crate::server::Server;
 use crate::verbs::create;
 
@@ -135,10 +134,15 @@ pub fn decode_as(
     }
     object["apiVersion"] = objects::GroupVersion::new(group, version).to_string().into();
     object["kind"] = kind.into();
-    let warnings = judge(&issues, validation, || {
-        format!("{kind} in version {version:?} cannot be handled as a {kind}")
-    })?;
+    let subject = || format!("{kind} in version {version:?} cannot be handled as a {kind}");
+    let warnings = judge(&issues, validation, subject)?;
     Ok(Decoded { object, warnings })
+}
+
+/// The beginning of the text of a failure to decode an object of a kind.
+pub fn subject(kind: &Kind) -> String {
+    let names = &kind.names;
+    format!("{} in version {:?} cannot be handled as a {}", names.kind, names.version, names.kind)
 }
 
 /// What becomes of unknown and duplicate fields.
@@ -230,50 +234,3 @@ pub fn validate_schema(call: &Call, object: &Value, errors: &mut FieldErrors) {
     }
 }
 
-/// Gives changed fields to the request's manager.
-pub fn own(
-    _server: &Server,
-    _call: &Call,
-    _options: &WriteOptions,
-    _ownership: Ownership,
-    _new: &mut Value,
-    _old: Option<&Stored>,
-) -> Result<(), ApiError> {
-    Ok(())
-}
-
-/// Gives the sent fields of a subresource's request to its manager.
-pub fn own_as(
-    _server: &Server,
-    _call: &Call,
-    _options: &WriteOptions,
-    _request: &mut Value,
-) -> Result<(), ApiError> {
-    Ok(())
-}
-
-/// Server-side apply.
-pub struct Apply;
-
-impl Apply {
-    /// Reads the applied configuration.
-    pub fn new(
-        _call: &Call,
-        _applied: Value,
-        _issues: Vec<String>,
-        _schema: Option<Schema>,
-        _options: &WriteOptions,
-    ) -> Result<Self, ApiError> {
-        Ok(Self)
-    }
-}
-
-impl crate::pipeline::Change for Apply {
-    fn produce(
-        &self,
-        call: &Call,
-        _old: Option<&Stored>,
-    ) -> Result<crate::pipeline::Produced, ApiError> {
-        Err(call.not_found())
-    }
-}

@@ -23,6 +23,7 @@ mod metrics;
 mod negotiate;
 mod openapi;
 mod options;
+mod ownership;
 mod pipeline;
 mod query;
 pub mod route;

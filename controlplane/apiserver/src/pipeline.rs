@@ -13,6 +13,7 @@ use crate::codec;
 use crate::encode;
 use crate::metadata;
 use crate::options::WriteOptions;
+use crate::ownership;
 use crate::server::Server;
 
 /// How often a write that others overtook is tried again before the client is told.
@@ -86,7 +87,8 @@ pub async fn write(
         let old = if call.name().is_empty() { None } else { old };
         let pinned = check_version(call, &new, old.as_ref())?;
         codec::default(server, call, &mut new);
-        codec::own(server, call, options, ownership, &mut new, old.as_ref())?;
+        let live = old.as_ref().map(|old| &old.object);
+        ownership::track(server, call, options, ownership, &mut new, live);
         let uid = metadata::fresh_uid();
         let context = context(call, &uid);
         let generated = system_metadata(call, &mut new, old.as_ref(), &uid);

@@ -14,6 +14,8 @@ use crate::call::Call;
 use crate::codec;
 use crate::identity::User;
 use crate::options::WriteOptions;
+use crate::ownership;
+use crate::pipeline::Ownership;
 use crate::router::method_not_allowed;
 use crate::server::Server;
 use crate::subresources::binding;
@@ -40,14 +42,8 @@ pub async fn answer(server: &Arc<Server>, call: &Call, body: &[u8]) -> Result<An
     // Managed fields cover what the client sent, before the answer is written into it.
     let own = !matches!(names.kind.as_str(), "SelfSubjectReview");
     if own {
-        codec::own(
-            server,
-            call,
-            &options,
-            crate::pipeline::Ownership::Update,
-            &mut decoded.object,
-            None,
-        )?;
+        let update = Ownership::Update;
+        ownership::track(server, call, &options, update, &mut decoded.object, None);
     }
     review(server, call, &mut decoded.object)?;
     let mut answer = get::show(call, form, 201, decoded.object)?;

@@ -12,6 +12,7 @@ use crate::codec;
 use crate::encode;
 use crate::metadata;
 use crate::options::WriteOptions;
+use crate::ownership;
 use crate::server::Server;
 use crate::verbs::get;
 
@@ -44,7 +45,9 @@ pub(super) async fn answer(server: &Server, call: &Call, body: &[u8]) -> Result<
     }
     validate(&request)?;
     let asked = request.i64_at(&["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECS);
-    codec::own_as(server, call, &options, &mut request)?;
+    if let Some(schema) = &schema {
+        ownership::track_request(call, &options, &mut request, schema);
+    }
     if request.list_at(&["spec", "audiences"]).is_empty() {
         let issuer = &server.config.service_account_issuer;
         request.set_at(&["spec", "audiences"], json!([issuer]));

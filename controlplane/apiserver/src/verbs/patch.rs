@@ -10,6 +10,7 @@ use crate::call::Call;
 use crate::codec::{self, LEAVES};
 use crate::negotiate;
 use crate::options::{FieldValidation, WriteOptions};
+use crate::ownership::Apply;
 use crate::pipeline::{self, Change, Ownership, Produced, Stored};
 use crate::server::Server;
 use crate::verbs::{create, get};
@@ -33,7 +34,7 @@ pub async fn patch(server: &Server, call: &Call, body: &[u8]) -> Result<Answer, 
     let options = WriteOptions::parse(&call.query, "PatchOptions", apply)?;
     let schema = server.schemas.of(&call.kind);
     let written = if let Patch::Apply(applied, issues) = patch {
-        let change = codec::Apply::new(call, applied, issues, schema, &options)?;
+        let change = Apply::new(call, applied, issues, schema, &options)?;
         pipeline::write(server, call, &options, &change).await?
     } else {
         let validation = options.field_validation;
@@ -138,12 +139,7 @@ impl Change for Patched {
         let (object, mut issues) = decode_patched(call, patched, self.schema.as_ref())?;
         issues.extend(self.patch.issues().iter().cloned());
         issues.sort();
-        let subject = || {
-            format!(
-                "{} in version {:?} cannot be handled as a {}",
-                call.kind.names.kind, call.kind.names.version, call.kind.names.kind
-            )
-        };
+        let subject = || codec::subject(&call.kind);
         let warnings = codec::judge(&issues, self.validation, subject)?;
         check_identity(call, &object)?;
         Ok(Produced { object, ownership: Ownership::Update, warnings })
