@@ -62,7 +62,8 @@ fn describe(name: &str, schema: &Value, text: &mut String) {
         description.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', " ")
     };
     text.push_str(&format!("{name}\t{}\n", of(schema)));
-    for (field, schema) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+    for (field, schema) in schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+    {
         text.push_str(&format!("\t{field}\t{}\n", of(schema)));
     }
 }

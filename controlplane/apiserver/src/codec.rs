@@ -174,12 +174,24 @@ fn read(encoding: Encoding, body: &[u8]) -> Result<(Value, Vec<String>), ReadErr
             decode::untyped(body).map_err(|error| ReadError::Syntax(error.to_string()))
         }
         Encoding::Yaml => yaml(body).map(|value| (value, Vec::new())).map_err(ReadError::Syntax),
-        Encoding::Protobuf => Err(ReadError::Protobuf(
-            "provided data does not appear to be a protobuf message, expected prefix [107 56 115 \
-             0]"
-            .into(),
-        )),
+        Encoding::Protobuf => protobuf(body).map_err(ReadError::Protobuf),
     }
+}
+
+/// Reads Kubernetes protobuf, whose envelope says what it holds.
+fn protobuf(body: &[u8]) -> Result<(Value, Vec<String>), String> {
+    let envelope = patch::protobuf::envelope(body).map_err(|error| error.to_string())?;
+    let schema = patch::schema::for_kind(&envelope.api_version, &envelope.kind);
+    let schema = schema.ok_or_else(|| {
+        format!("no kind {:?} is registered for version {:?}", envelope.kind, envelope.api_version)
+    })?;
+    let decoded =
+        patch::protobuf::decode(body, &schema, &LEAVES).map_err(|error| error.to_string())?;
+    let mut object = decoded.value;
+    // Options and the like have no place for their type in their own message.
+    object["apiVersion"] = envelope.api_version.into();
+    object["kind"] = envelope.kind.into();
+    Ok((object, decoded.issues))
 }
 
 /// Reads YAML (of which JSON is a part).
@@ -233,4 +245,3 @@ pub fn validate_schema(call: &Call, object: &Value, errors: &mut FieldErrors) {
         crate::crd::validate(call, object, errors);
     }
 }
-

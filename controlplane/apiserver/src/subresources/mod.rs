@@ -8,6 +8,7 @@ mod proxy;
 pub mod reviews;
 mod scale;
 mod streaming;
+mod target;
 mod token;
 
 use std::sync::Arc;
