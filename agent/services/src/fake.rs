@@ -38,4 +38,12 @@ impl Maps for FakeMaps {
     fn take_orphans(&mut self, _held: &MapSet) -> Result<Vec<Orphan>, ServicesError> {
         Ok(Vec::new())
     }
+
+    fn is_attached(&self) -> bool {
+        true
+    }
+
+    fn attach_again(&mut self) -> Result<(), ServicesError> {
+        Ok(())
+    }
 }

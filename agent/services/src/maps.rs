@@ -1,12 +1,14 @@
 //! The kernel's maps: the one place that knows their bytes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError};
 use ebpf_maps as layout;
 use ipnet::IpNet;
+use tracing::warn;
 
 use crate::Config;
 use crate::diff::MapOp;
@@ -31,6 +33,13 @@ pub trait Maps: Send + 'static {
     /// # Errors
     /// If the kernel refuses to read.
     fn take_orphans(&mut self, held: &MapSet) -> Result<Vec<Orphan>, ServicesError>;
+    /// Whether the programs that use the maps are still at work.
+    fn is_attached(&self) -> bool;
+    /// Attaches the programs again, and makes the maps again if they have gone too.
+    ///
+    /// # Errors
+    /// As when they were opened.
+    fn attach_again(&mut self) -> Result<(), ServicesError>;
 }
 
 /// A connected UDP socket whose backend has gone.
@@ -49,6 +58,9 @@ pub struct BpfMaps {
     backends: HashMap<MapData, u32, layout::Backend>,
     networks: LpmTrie<MapData, layout::AddrBe, u32>,
     udp_connected: HashMap<MapData, u64, layout::ConnectedUdp>,
+    config: Config,
+    /// The agent is in its own cgroup, so that it notices when nothing is translated any more.
+    can_probe: bool,
 }
 
 impl BpfMaps {
@@ -59,17 +71,50 @@ impl BpfMaps {
     /// If the kernel lacks a feature, or a path in `config` cannot be used.
     pub fn open(config: &Config) -> Result<Self, ServicesError> {
         let mut object = programs::load(config)?;
-        let maps = Self {
+        let mut maps = Self {
             frontends: open(&mut object, FRONTENDS)?,
             slots: open(&mut object, SLOTS)?,
             backends: open(&mut object, BACKENDS)?,
             udp_connected: open(&mut object, UDP_CONNECTED)?,
             networks: LpmTrie::try_from(programs::take_map(&mut object, NETWORKS)?)
                 .map_err(|source| map_error("open", NETWORKS, source))?,
+            config: config.clone(),
+            can_probe: false,
         };
+        maps.apply(&MapOp::PutFrontend(PROBE, REFUSE))?;
         programs::attach(&mut object, config)?;
+        maps.can_probe = is_refused();
+        if !maps.can_probe {
+            warn!(
+                cgroup = %config.cgroup2_dir.display(),
+                "the agent is not in its own cgroup: its connections to Services are not served"
+            );
+        }
         Ok(maps)
     }
+}
+
+/// A Service that refuses, at an address that nobody has (RFC 7600's dummy): connecting a UDP
+/// socket to it, which sends nothing, tells whether the programs are at work.
+const PROBE: FrontendKey = FrontendKey {
+    ip: IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8)),
+    port: 1,
+    protocol: Protocol::Udp,
+    scope: Scope::Internal,
+};
+const REFUSE: Frontend = Frontend {
+    service_id: 0,
+    first_slot: 0,
+    slot_count: 0,
+    affinity_timeout_secs: 0,
+    host_only: false,
+    local: false,
+};
+
+fn is_refused() -> bool {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+    let connected = socket.and_then(|socket| socket.connect((PROBE.ip, PROBE.port)));
+    connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 const FRONTENDS: &str = "FRONTENDS";
@@ -92,7 +137,7 @@ fn map_error(operation: &'static str, name: &'static str, source: MapError) -> S
 
 impl Maps for BpfMaps {
     fn read(&mut self) -> Result<MapSet, ServicesError> {
-        Ok(MapSet {
+        let mut held = MapSet {
             frontends: self
                 .frontends
                 .iter()
@@ -121,7 +166,9 @@ impl Maps for BpfMaps {
                 .map(|entry| entry.map(|(key, kind)| decode_network(&key, kind)))
                 .collect::<Result<_, _>>()
                 .map_err(|source| map_error("read", NETWORKS, source))?,
-        })
+        };
+        held.frontends.remove(&PROBE);
+        Ok(held)
     }
 
     fn apply(&mut self, op: &MapOp) -> Result<(), ServicesError> {
@@ -164,6 +211,15 @@ impl Maps for BpfMaps {
             deleted(self.udp_connected.remove(&orphan.socket_cookie), UDP_CONNECTED)?;
         }
         Ok(orphans)
+    }
+
+    fn is_attached(&self) -> bool {
+        programs::are_pinned(&self.config) && (!self.can_probe || is_refused())
+    }
+
+    fn attach_again(&mut self) -> Result<(), ServicesError> {
+        *self = Self::open(&self.config)?;
+        Ok(())
     }
 }
 

@@ -117,7 +117,7 @@ pub(crate) fn attach(object: &mut Ebpf, config: &Config) -> Result<(), ServicesE
     for (name, side) in UPLINK_PROGRAMS {
         load_uplink_program(object, name)?;
         for uplink in &config.uplinks {
-            let pin = format!("{name}-{uplink}");
+            let pin = pin_name(name, uplink);
             let link = attach_uplink_program(object, name, uplink, side)?;
             pin_link(link, &links, &pin)?;
             pins.push(pin);
@@ -126,6 +126,20 @@ pub(crate) fn attach(object: &mut Ebpf, config: &Config) -> Result<(), ServicesE
     remove_all_but(&links, &pins);
     remove_all_but(&config.bpffs_dir, &[pin_dir_name()]);
     Ok(())
+}
+
+/// Whether everything that was attached is still pinned; what is not is detached.
+pub(crate) fn are_pinned(config: &Config) -> bool {
+    let links = pin_dir(config).join(LINKS);
+    let uplinks = config.uplinks.iter();
+    let on_uplinks =
+        uplinks.flat_map(|uplink| UPLINK_PROGRAMS.map(|(name, _)| pin_name(name, uplink)));
+    let mut names = SOCKET_PROGRAMS.map(str::to_owned).into_iter().chain(on_uplinks);
+    names.all(|name| links.join(name).exists())
+}
+
+fn pin_name(program: &str, uplink: &str) -> String {
+    format!("{program}-{uplink}")
 }
 
 fn uplink_program<'a>(

@@ -30,6 +30,9 @@ const RETRY_FIRST: Duration = Duration::from_millis(20);
 /// Longest wait: a full map stays full until the configuration changes, and says so this often.
 const RETRY_CAP: Duration = Duration::from_secs(10);
 
+/// How often the programs are looked at: what somebody detaches is back after this.
+const LOOK_AT_PROGRAMS_EVERY: Duration = Duration::from_secs(1);
+
 /// What Services are planned from; shared with the process's other components.
 #[derive(Debug, Clone)]
 pub struct Views {
@@ -158,7 +161,7 @@ impl Services {
                     }
                     ids.keep(&desired);
                     backoff.reset();
-                    observer.wait().await;
+                    self.wait(&mut observer).await;
                 }
                 Err(error) => {
                     warn!(error = &error as &dyn std::error::Error, "maps are behind the cluster");
@@ -169,6 +172,29 @@ impl Services {
                 }
             }
             observer.take_in_waiting();
+        }
+    }
+
+    /// Waits for a change in the cluster, or for the programs to have been detached and attached
+    /// again: then everything is compared with what the maps hold.
+    async fn wait(&self, observer: &mut Observer) {
+        loop {
+            tokio::select! {
+                () = observer.wait() => return,
+                () = tokio::time::sleep(LOOK_AT_PROGRAMS_EVERY) => {}
+            }
+            let Held { maps, actual } = &mut *self.held.lock();
+            if maps.is_attached() {
+                continue;
+            }
+            warn!("the programs that serve Services were detached; attaching them again");
+            match maps.attach_again().and_then(|()| maps.read()) {
+                Ok(read) => *actual = read,
+                Err(error) => {
+                    warn!(error = &error as &dyn std::error::Error, "Services are not served");
+                }
+            }
+            return;
         }
     }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::pod::{Answer, Pod, tcp, udp};
 use super::{NODE_IP, on_a_node, ports};
+use crate::maps::Maps as _;
 
 const VIP: &str = "10.96.0.5:80";
 
@@ -253,6 +254,34 @@ fn a_connected_udp_socket_fails_when_its_backend_goes_and_can_connect_again() {
                 let length = v4.recv(&mut buffer).unwrap();
                 assert!(buffer[..length].starts_with(b"10.244.0.3 "));
             });
+        },
+    );
+}
+
+#[test]
+fn programs_that_are_detached_are_noticed_and_attached_again() {
+    on_a_node(
+        concat!(module_path!(), "::programs_that_are_detached_are_noticed_and_attached_again"),
+        |node| {
+            let (a, client) = (node.pod().serve(), node.pod());
+            node.serve("web", spec(), &[&a]);
+            assert!(node.maps.is_attached());
+            let pins = node.config.bpffs_dir.clone();
+            // The link alone, and then everything.
+            let links = std::fs::read_dir(&pins).unwrap().next().unwrap().unwrap().path();
+            std::fs::remove_file(links.join("links/connect4")).unwrap();
+            client.run(|| assert!(tcp(VIP).is_err()));
+            assert!(!node.maps.is_attached());
+            node.maps.attach_again().unwrap();
+            client.run(|| assert_eq!(tcp(VIP).unwrap().server, "10.244.0.2"));
+
+            std::fs::remove_dir_all(&links).unwrap();
+            assert!(!node.maps.is_attached());
+            node.maps.attach_again().unwrap();
+            node.actual = node.maps.read().unwrap();
+            assert!(node.actual.frontends.is_empty());
+            node.write();
+            client.run(|| assert_eq!(tcp(VIP).unwrap().server, "10.244.0.2"));
         },
     );
 }
