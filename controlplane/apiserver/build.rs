@@ -2,7 +2,8 @@
 //! them, from the documentation that `k8s-openapi` carries: one compressed text, embedded in the
 //! binary and unpacked only while a schema is being published.
 //!
-//! Lines are `NAME<tab>DESCRIPTION` for a type and `<tab>FIELD<tab>DESCRIPTION` for its fields.
+//! Lines are `NAME<tab>DESCRIPTION` for a type and `<tab>FIELD<tab>DESCRIPTION` for its fields, with
+//! an exclamation mark before the names of required ones.
 
 use std::path::Path;
 
@@ -62,8 +63,11 @@ fn describe(name: &str, schema: &Value, text: &mut String) {
         description.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', " ")
     };
     text.push_str(&format!("{name}\t{}\n", of(schema)));
+    let required = schema.get("required").and_then(Value::as_array);
     for (field, schema) in schema.get("properties").and_then(Value::as_object).into_iter().flatten()
     {
-        text.push_str(&format!("\t{field}\t{}\n", of(schema)));
+        let needed = required.is_some_and(|all| all.iter().any(|one| one == field));
+        let mark = if needed { "!" } else { "" };
+        text.push_str(&format!("\t{mark}{field}\t{}\n", of(schema)));
     }
 }

@@ -120,6 +120,9 @@ fn network(server: &Server) -> Vec<Value> {
             "spec": {
                 "type": "ClusterIP",
                 "clusterIP": config.kubernetes_service_ip().to_string(),
+                "clusterIPs": [config.kubernetes_service_ip().to_string()],
+                "ipFamilies": [family],
+                "ipFamilyPolicy": "SingleStack",
                 "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}],
             },
         }),

@@ -54,6 +54,13 @@ impl Schemas {
         self.custom.load().get(&key).map(|schema| Schema::clone(schema))
     }
 
+    /// A number that changes whenever the schema of a custom resource does.
+    pub fn identity(&self, kind: &Kind) -> usize {
+        let names = &kind.names;
+        let key = (names.group.clone(), names.version.clone(), names.kind.clone());
+        self.custom.load().get(&key).map_or(0, |schema| Arc::as_ptr(schema) as usize)
+    }
+
     /// Adds or replaces a custom resource's schema.
     pub fn set(&self, group: &str, version: &str, kind: &str, schema: Schema) {
         let key = (group.to_string(), version.to_string(), kind.to_string());
