@@ -139,11 +139,8 @@ fn find(records: &Records, zone: &Zone, subject: &Subject) -> Found {
         Subject::Server => Found::Addresses(zone.server_ips.clone(), Vec::new()),
         Subject::Branch => Found::Empty,
         Subject::Nothing => Found::Nothing,
-        Subject::Namespace(namespace) => exists(records.has_namespace(namespace)),
-        Subject::Pod(namespace, ip) if records.has_namespace(namespace) => {
-            Found::Addresses(vec![*ip], Vec::new())
-        }
-        Subject::Pod(..) => Found::Nothing,
+        Subject::Namespace(namespace) => exists(records.has_services_in(namespace)),
+        Subject::Pod(ip) => Found::Addresses(vec![*ip], Vec::new()),
         Subject::Service(service) => match records.service(service) {
             None => Found::Nothing,
             // By the specification; clients see that nobody is there.

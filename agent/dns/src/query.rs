@@ -34,8 +34,8 @@ pub(crate) enum Subject {
     Protocol(Service, String),
     /// A named port of a Service.
     Port(Service, String, String),
-    /// A pod by its address.
-    Pod(String, IpAddr),
+    /// A pod by its address, whatever its namespace.
+    Pod(IpAddr),
     /// Nothing that can exist.
     Nothing,
 }
@@ -66,9 +66,7 @@ pub(crate) fn subject(labels: &[&[u8]]) -> Subject {
         ["dns", "ns"] => Subject::Server,
         ["svc" | "pod", namespace] => Subject::Namespace(namespace.to_owned()),
         ["svc", namespace, name, ref below @ ..] => below_service(service(namespace, name), below),
-        ["pod", namespace, pod] => {
-            dashed_ip(pod).map_or(Subject::Nothing, |ip| Subject::Pod(namespace.to_owned(), ip))
-        }
+        ["pod", _, pod] => dashed_ip(pod).map_or(Subject::Nothing, Subject::Pod),
         _ => Subject::Nothing,
     }
 }
@@ -139,8 +137,8 @@ mod tests {
             ("_http._tcp.web.ns1.svc", Subject::Port(web(), "tcp".to_owned(), "http".to_owned())),
             ("http.tcp.web.ns1.svc", Subject::Nothing),
             ("x._http._tcp.web.ns1.svc", Subject::Nothing),
-            ("10-244-0-2.ns1.pod", Subject::Pod("ns1".to_owned(), [10, 244, 0, 2].into())),
-            ("fd00--2.ns1.pod", Subject::Pod("ns1".to_owned(), "fd00::2".parse().unwrap())),
+            ("10-244-0-2.ns1.pod", Subject::Pod([10, 244, 0, 2].into())),
+            ("fd00--2.ns1.pod", Subject::Pod("fd00::2".parse().unwrap())),
             ("web.ns1.pod", Subject::Nothing),
             ("web.ns1", Subject::Nothing),
             ("example", Subject::Nothing),

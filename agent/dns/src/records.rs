@@ -1,6 +1,6 @@
 //! The index that answers are looked up in. Look-ups only: nothing iterates over its maps.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 
 use k8s_openapi::api::core::v1::Service as ServiceObject;
@@ -12,7 +12,8 @@ use crate::query::{Service, dashed};
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     services: HashMap<Service, ServiceRecord>,
-    namespaces: HashSet<String>,
+    /// Number of Services by namespace.
+    namespaces: HashMap<String, usize>,
     /// Services by their cluster addresses.
     by_cluster_ip: HashMap<IpAddr, Service>,
     /// Endpoints of headless Services by their addresses.
@@ -65,9 +66,9 @@ impl Records {
         self.services.get(service)
     }
 
-    /// Whether a namespace exists.
-    pub(crate) fn has_namespace(&self, namespace: &str) -> bool {
-        self.namespaces.contains(namespace)
+    /// Whether there is something below the name of a namespace.
+    pub(crate) fn has_services_in(&self, namespace: &str) -> bool {
+        self.namespaces.contains_key(namespace)
     }
 
     /// The Service that has this cluster address.
@@ -87,23 +88,18 @@ impl Records {
         all
     }
 
-    /// Takes in a namespace, or that it went.
-    pub(crate) fn set_namespace(&mut self, name: &str, exists: bool) {
-        if exists {
-            self.namespaces.insert(name.to_owned());
-        } else {
-            self.namespaces.remove(name);
-        }
-    }
-
-    /// Forgets all namespaces, to take them in anew.
-    pub(crate) fn clear_namespaces(&mut self) {
-        self.namespaces.clear();
-    }
-
     /// Takes in what a Service has become, or that it went.
     pub(crate) fn set_service(&mut self, service: &Service, record: Option<ServiceRecord>) {
-        match self.services.remove(service) {
+        let old = self.services.remove(service);
+        if old.is_some()
+            && let Some(count) = self.namespaces.get_mut(&service.namespace)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.namespaces.remove(&service.namespace);
+            }
+        }
+        match old {
             Some(ServiceRecord::Cluster { ips, .. }) => {
                 for ip in ips {
                     // A Service that got the address meanwhile keeps it.
@@ -135,6 +131,7 @@ impl Records {
             ServiceRecord::External(_) => {}
         }
         self.services.insert(service.clone(), record);
+        *self.namespaces.entry(service.namespace.clone()).or_default() += 1;
     }
 
     fn forget_endpoint(&mut self, service: &Service, endpoint: EndpointRecord) {

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use hickory_proto::rr::Name;
-use informer::{
-    Change, Index, Object as _, Partial, ResourcePath, Source, View, reflect, reflect_metadata,
-};
-use k8s_openapi::api::core::v1::{Namespace, Service as ServiceObject};
+use informer::{Change, Index, Object as _, Source, View, reflect};
+use k8s_openapi::api::core::v1::Service as ServiceObject;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use objects::ObjectKey;
@@ -32,8 +30,6 @@ pub struct Views {
     pub services: View<ServiceObject>,
     /// All EndpointSlices.
     pub slices: View<EndpointSlice>,
-    /// All namespaces.
-    pub namespaces: View<Partial>,
 }
 
 impl Views {
@@ -49,7 +45,6 @@ impl Views {
 
     /// Views of their own over `client`.
     pub fn reflect(client: &Client, shutdown: &CancellationToken) -> Self {
-        let namespaces = Source::all(ResourcePath::of::<Namespace>());
         Self {
             services: reflect(
                 client.clone(),
@@ -63,7 +58,6 @@ impl Views {
                 vec![Self::by_service()],
                 shutdown.clone(),
             ),
-            namespaces: reflect_metadata(client.clone(), namespaces, Vec::new(), shutdown.clone()),
         }
     }
 }
@@ -122,11 +116,9 @@ impl Dns {
     async fn follow(&self, views: Views) {
         let mut services = views.services.changes();
         let mut slices = views.slices.changes();
-        let mut namespaces = views.namespaces.changes();
         let all_synced = async {
             views.services.wait_synced().await;
             views.slices.wait_synced().await;
-            views.namespaces.wait_synced().await;
         };
         tokio::pin!(all_synced);
         let mut synced = false;
@@ -148,13 +140,6 @@ impl Dns {
                         }
                     }
                     Some(Change::Resync) => self.set_all(&views),
-                    None => return,
-                },
-                change = namespaces.next() => match change {
-                    Some(Change::Object { key, new, .. }) => {
-                        self.answerer.records.write().set_namespace(&key.name, new.is_some());
-                    }
-                    Some(Change::Resync) => self.set_namespaces(&views),
                     None => return,
                 },
                 () = &mut all_synced, if !synced => {
@@ -185,14 +170,6 @@ impl Dns {
         let there = views.services.list().into_iter().map(|service| service.key());
         for key in gone.into_iter().chain(there) {
             self.set(views, &key);
-        }
-    }
-
-    fn set_namespaces(&self, views: &Views) {
-        let mut records = self.answerer.records.write();
-        records.clear_namespaces();
-        for namespace in views.namespaces.list() {
-            records.set_namespace(&namespace.key().name, true);
         }
     }
 }

@@ -54,6 +54,8 @@ const UPLINK_PROGRAMS: [(&str, TcAttachType); 2] =
     [("to_outside", TcAttachType::Egress), ("from_outside", TcAttachType::Ingress)];
 
 const LINKS: &str = "links";
+/// Beginning of the names of the pin folders, one for each version of the layout.
+const PIN_DIR_PREFIX: &str = "v";
 
 /// Makes the maps, or opens those that are pinned, and readies the programs.
 pub(crate) fn load(config: &Config) -> Result<Ebpf, ServicesError> {
@@ -123,8 +125,8 @@ pub(crate) fn attach(object: &mut Ebpf, config: &Config) -> Result<(), ServicesE
             pins.push(pin);
         }
     }
-    remove_all_but(&links, &pins);
-    remove_all_but(&config.bpffs_dir, &[pin_dir_name()]);
+    remove_all_but(&links, "", &pins);
+    remove_all_but(&config.bpffs_dir, PIN_DIR_PREFIX, &[pin_dir_name()]);
     Ok(())
 }
 
@@ -217,7 +219,7 @@ pub(crate) fn pin_dir(config: &Config) -> PathBuf {
 }
 
 fn pin_dir_name() -> String {
-    format!("v{LAYOUT_VERSION}")
+    format!("{PIN_DIR_PREFIX}{LAYOUT_VERSION}")
 }
 
 fn mount_bpffs(dir: &Path) -> Result<(), ServicesError> {
@@ -231,13 +233,17 @@ fn mount_bpffs(dir: &Path) -> Result<(), ServicesError> {
 }
 
 /// Removes what earlier agents have pinned and this one has not: other layouts, uplinks that are
-/// uplinks no more. Programs and maps go with their pins.
-fn remove_all_but(folder: &Path, names: &[String]) {
+/// uplinks no more. Programs and maps go with their pins. What does not begin with `prefix` is the
+/// kernel's.
+fn remove_all_but(folder: &Path, prefix: &str, names: &[String]) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
-    let is_kept = |name: &OsStr| names.iter().any(|kept| name == kept.as_str());
-    for path in entries.flatten().filter(|entry| !is_kept(&entry.file_name())).map(|e| e.path()) {
+    let is_old = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        name.starts_with(prefix) && !names.iter().any(|kept| *kept == name)
+    };
+    for path in entries.flatten().filter(|entry| is_old(&entry.file_name())).map(|e| e.path()) {
         let removed =
             if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         if let Err(error) = removed {

@@ -34,7 +34,6 @@ fn slice(family: &str, endpoints: Value) -> Value {
 fn cluster() -> Records {
     let mut records = Records::default();
     records.synced = true;
-    records.set_namespace("ns", true);
     let ports =
         json!([{ "name": "http", "port": 80 }, { "name": "dns", "port": 53, "protocol": "UDP" }]);
     let dual = json!({ "clusterIPs": ["10.96.0.5", "fd96::5"], "ports": ports });
@@ -352,7 +351,8 @@ fn what_does_not_exist_is_said_only_when_everything_is_known() {
     let names = [
         "no.ns.svc.cluster.local",
         "no.svc.cluster.local",
-        "10-0-0-1.no.pod.cluster.local",
+        "no.pod.cluster.local",
+        "web.no.pod.cluster.local",
         "www.example.org.ns.svc.cluster.local",
         "www.example.org.svc.cluster.local",
         "www.example.org.cluster.local",

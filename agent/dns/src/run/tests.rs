@@ -19,7 +19,6 @@ struct Served {
     address: SocketAddr,
     services: ViewWriter<ServiceObject>,
     slices: ViewWriter<EndpointSlice>,
-    namespaces: ViewWriter<Partial>,
     dns: Dns,
     shutdown: CancellationToken,
 }
@@ -37,22 +36,17 @@ impl Served {
         };
         let (service_view, services) = View::new(Vec::new());
         let (slice_view, slices) = View::new(vec![Views::by_service()]);
-        let (namespace_view, namespaces) = View::new(Vec::new());
-        let views =
-            Views { services: service_view, slices: slice_view, namespaces: namespace_view };
+        let views = Views { services: service_view, slices: slice_view };
         let dns = Dns::new(config).unwrap();
         let shutdown = CancellationToken::new();
         tokio::spawn({
             let (dns, shutdown) = (dns.clone(), shutdown.clone());
             async move { dns.run(views, shutdown).await.unwrap() }
         });
-        Self { address, services, slices, namespaces, dns, shutdown }
+        Self { address, services, slices, dns, shutdown }
     }
 
     fn sync(&self) {
-        let namespace = json!({ "metadata": { "name": "ns" } });
-        let namespace = Arc::new(serde_json::from_value(namespace).unwrap());
-        self.namespaces.replace(vec![namespace], Revision(1));
         self.services.replace(Vec::new(), Revision(1));
         self.slices.replace(Vec::new(), Revision(1));
     }
@@ -239,7 +233,6 @@ async fn an_address_in_use_is_an_error_that_names_it() {
     let views = Views {
         services: View::fixed([], Vec::new()),
         slices: View::fixed([], vec![Views::by_service()]),
-        namespaces: View::fixed([], Vec::new()),
     };
     let dns = Dns::new(config).unwrap();
     let error = dns.run(views, CancellationToken::new()).await.unwrap_err();

@@ -268,7 +268,9 @@ fn programs_that_are_detached_are_noticed_and_attached_again() {
             assert!(node.maps.is_attached());
             let pins = node.config.bpffs_dir.clone();
             // The link alone, and then everything.
-            let links = std::fs::read_dir(&pins).unwrap().next().unwrap().unwrap().path();
+            let is_ours = |path: &std::path::PathBuf| path.is_dir();
+            let mut entries = std::fs::read_dir(&pins).unwrap().map(|entry| entry.unwrap().path());
+            let links = entries.find(is_ours).unwrap();
             std::fs::remove_file(links.join("links/connect4")).unwrap();
             client.run(|| assert!(tcp(VIP).is_err()));
             assert!(!node.maps.is_attached());
