@@ -38,7 +38,7 @@ pub(crate) fn target_dir() -> PathBuf {
 
 /// Builds `skeg` and returns the binary's path.
 pub(crate) fn skeg(profile: Profile) -> Result<PathBuf> {
-    let mut args = vec!["build", "--package", "skeg"];
+    let mut args = vec!["build", "--quiet", "--package", "skeg"];
     if profile == Profile::Release {
         args.push("--release");
     }

@@ -31,6 +31,8 @@ mod server;
 mod spec;
 mod status;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod volumes;
 mod watched;
 mod worker;

@@ -22,11 +22,13 @@ pub struct ImageSpec<'a> {
     pub cmd: &'a [&'a str],
 }
 
-/// The web server of the demo: answers every request on port 8080 with host name and version.
+/// The web server of the demo: answers every request on port 8080 with host name and version, and
+/// ends at SIGTERM (which the kernel keeps from a first process without a handler).
 pub const WEB_CMD: &[&str] = &[
     "/bin/sh",
     "-c",
-    "mkdir -p /www && echo \"$(hostname) $(cat /version)\" > /www/index.html && exec httpd -f -p 8080 -h /www",
+    "mkdir -p /www && echo \"$(hostname) $(cat /version)\" > /www/index.html && \
+     { httpd -f -p 8080 -h /www & trap 'kill $!; exit 0' TERM; wait $!; }",
 ];
 
 /// A blob of an image: digest (`sha256:…`), media type, bytes.
@@ -64,6 +66,8 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     header.set_entry_type(kind);
     header.set_mode(mode);
     header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
     header.set_mtime(1_700_000_000);
     header
 }

@@ -12,7 +12,9 @@ use runtime::{ContainerState, ExecSpec, RuntimeError, Streams};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tracing::Instrument as _;
 
 use super::channels::{ERROR, PROTOCOLS, Received, STDERR, STDOUT, frame, parse, verdict};
@@ -127,6 +129,11 @@ fn stream(
     response
 }
 
+/// The end of a connection on which everything has been said (RFC 6455, 1000).
+fn normal_end() -> CloseFrame {
+    CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }
+}
+
 /// Carries streams between the process and the client until the process has ended.
 async fn carry(socket: Socket, opened: Result<Session, String>) {
     let (mut sink, mut incoming) = socket.split();
@@ -137,7 +144,8 @@ async fn carry(socket: Socket, opened: Result<Session, String>) {
                 return;
             }
         }
-        // The client may be gone already.
+        // Clients take any other end for a failure. They may be gone already.
+        drop(sink.send(Message::Close(Some(normal_end()))).await);
         drop(sink.close().await);
     };
     let working = async move {

@@ -107,6 +107,7 @@ impl Cluster {
         .await;
     }
 
+    /// A request that has to work. One that another writer overtook is made again.
     pub(crate) async fn request(
         &self,
         method: &str,
@@ -114,8 +115,13 @@ impl Cluster {
         form: &str,
         body: &Value,
     ) -> Value {
-        let answer = send(&self.client, method, path, form, body).await;
-        answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+        loop {
+            match send(&self.client, method, path, form, body).await {
+                Ok(answer) => return answer,
+                Err(kube::Error::Api(status)) if status.reason == "Conflict" => {}
+                Err(error) => panic!("{method} {path}: {error}"),
+            }
+        }
     }
 
     pub(crate) async fn create(&self, path: &str, object: Value) -> Value {

@@ -161,3 +161,96 @@ async fn from_creation_to_binding_takes_milliseconds() {
     assert!(waits[10] < Duration::from_millis(100), "{waits:?}");
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_namespace_takes_everything_along() {
+    let cluster = Cluster::start(&["n1"]).await;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
+    cluster.create("/api/v1/namespaces", namespace).await;
+    let account = "/api/v1/namespaces/team/serviceaccounts/default";
+    cluster.wait(account, "there", |account| !account.is_null()).await;
+    let mut web = deployment("web", 3, "v1");
+    web["metadata"]["namespace"] = json!("team");
+    cluster.create("/apis/apps/v1/namespaces/team/deployments", web).await;
+    let path = "/apis/apps/v1/namespaces/team/deployments/web";
+    cluster.wait(path, "available", |web| is_complete(web, 3)).await;
+    cluster.delete("/api/v1/namespaces/team", json!({})).await;
+    cluster.wait_gone("/api/v1/namespaces/team").await;
+    for collection in [
+        "/api/v1/namespaces/team/pods",
+        "/api/v1/namespaces/team/configmaps",
+        "/api/v1/namespaces/team/serviceaccounts",
+        "/api/v1/namespaces/team/events",
+        "/apis/apps/v1/namespaces/team/replicasets",
+        path,
+    ] {
+        let left = cluster.try_get(collection).await.unwrap_or(Value::Null);
+        assert_eq!(left["items"].as_array().map_or(0, Vec::len), 0, "{collection}");
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_owned_goes_with_its_owner_as_asked() {
+    let cluster = Cluster::start(&["n1"]).await;
+    let sets = "/apis/apps/v1/namespaces/default/replicasets";
+    let pods = "/api/v1/namespaces/default/pods";
+    for policy in ["Background", "Foreground"] {
+        cluster.create(DEPLOYMENTS, deployment("web", 2, "v1")).await;
+        let web = format!("{DEPLOYMENTS}/web");
+        cluster.wait(&web, "available", |web| is_complete(web, 2)).await;
+        cluster.delete(&web, json!({"propagationPolicy": policy})).await;
+        cluster.wait_gone(&web).await;
+        if policy == "Foreground" {
+            assert!(cluster.list(sets).await.is_empty(), "dependents go first");
+            assert!(cluster.list(pods).await.is_empty(), "and theirs before them");
+        }
+        cluster.wait_count(sets, 0).await;
+        cluster.wait_count(pods, 0).await;
+    }
+    cluster.create(DEPLOYMENTS, deployment("web", 2, "v1")).await;
+    let web = format!("{DEPLOYMENTS}/web");
+    cluster.wait(&web, "available", |web| is_complete(web, 2)).await;
+    cluster.delete(&web, json!({"propagationPolicy": "Orphan"})).await;
+    cluster.wait_gone(&web).await;
+    let left = cluster.list(sets).await;
+    assert_eq!(left.len(), 1);
+    assert!(left[0]["metadata"]["ownerReferences"].is_null());
+    assert_eq!(cluster.list(pods).await.len(), 2);
+    // A new Deployment of the same template adopts what was orphaned.
+    cluster.create(DEPLOYMENTS, deployment("web", 2, "v1")).await;
+    cluster.wait(&web, "available", |web| is_complete(web, 2)).await;
+    assert_eq!(cluster.list(sets).await.len(), 1, "adopted, not made anew");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_pod_is_replaced_and_a_roll_back_returns() {
+    let cluster = Cluster::start(&["n1", "n2"]).await;
+    let web = format!("{DEPLOYMENTS}/web");
+    let pods = "/api/v1/namespaces/default/pods";
+    cluster.create(DEPLOYMENTS, deployment("web", 3, "v1")).await;
+    cluster.wait(&web, "available", |web| is_complete(web, 3)).await;
+    let victim = cluster.list(pods).await[0]["metadata"]["name"].as_str().unwrap().to_string();
+    cluster.delete(&format!("{pods}/{victim}"), json!({})).await;
+    cluster.wait_gone(&format!("{pods}/{victim}")).await;
+    cluster.wait(&web, "available", |web| is_complete(web, 3)).await;
+    cluster.wait_count(pods, 3).await;
+    for image in ["v2", "v3", "v1"] {
+        let template = json!({"containers": [{"name": "c", "image": image}]});
+        let change = json!({"spec": {"template": {"spec": template}}});
+        cluster.strategic(&web, change).await;
+        cluster.wait(&web, "rolled out", |web| is_complete(web, 3)).await;
+    }
+    let sets = cluster.list("/apis/apps/v1/namespaces/default/replicasets").await;
+    let mut revisions: Vec<_> = sets
+        .iter()
+        .map(|set| {
+            let annotations = &set["metadata"]["annotations"];
+            annotations["deployment.kubernetes.io/revision"].as_str().unwrap().to_string()
+        })
+        .collect();
+    revisions.sort_unstable();
+    assert_eq!(revisions, ["2", "3", "4"], "the first set became the fourth revision");
+    cluster.stop().await;
+}

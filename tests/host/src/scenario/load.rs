@@ -45,7 +45,7 @@ fn in_client(kubectl: &Kubectl, script: &str) -> Result<String> {
 /// 1,000 requests: all answered, spread over the three pods.
 pub(super) fn thousand(scenario: &mut Scenario) -> Result<()> {
     let script = format!(
-        "i=0; while [ $i -lt 1000 ]; do wget -q -T 5 -O - {URL} || echo FAILED; i=$((i+1)); done"
+        "i=0; while [ $i -lt 1000 ]; do timeout 5 wget -q -O - {URL} || echo FAILED; i=$((i+1)); done"
     );
     let outcome = Outcome::parse(&in_client(&scenario.cluster.kubectl(), &script)?);
     ensure!(outcome.failed == 0, "{} of 1,000 requests failed", outcome.failed);
@@ -69,8 +69,9 @@ impl Load {
     pub(super) fn start(scenario: &Scenario) -> Result<Self> {
         let kubectl = scenario.cluster.kubectl();
         in_client(&kubectl, "rm -f /tmp/stop")?;
-        let script =
-            format!("while [ ! -e /tmp/stop ]; do wget -q -T 5 -O - {URL} || echo FAILED; done");
+        let script = format!(
+            "while [ ! -e /tmp/stop ]; do timeout 5 wget -q -O - {URL} || echo FAILED; done"
+        );
         let child = kubectl.spawn(&["exec", "-n", "demo", "client", "--", "sh", "-c", &script])?;
         Ok(Self { child, kubectl })
     }
@@ -89,7 +90,8 @@ impl Load {
 }
 
 /// Requests that go on without a client connection (the API server may die meanwhile); the answers
-/// gather in a file in the pod.
+/// gather in a file in the pod. The name is looked up for each: while the agent is down a look-up
+/// waits for the resolver's second try, 5 s later.
 pub(super) struct DetachedLoad(Kubectl);
 
 impl DetachedLoad {
@@ -98,7 +100,7 @@ impl DetachedLoad {
         let kubectl = scenario.cluster.kubectl();
         let script = format!(
             "rm -f /tmp/stop /tmp/answers /tmp/ended; (while [ ! -e /tmp/stop ]; do \
-             wget -q -T 5 -O - {URL} || echo FAILED; done > /tmp/answers 2>&1; touch /tmp/ended) \
+             timeout 15 wget -q -O - {URL} || echo FAILED; done > /tmp/answers 2>&1; touch /tmp/ended) \
              < /dev/null > /dev/null 2>&1 &"
         );
         in_client(&kubectl, &script)?;

@@ -43,7 +43,7 @@ fn two_nodes_share_pods_and_services() -> Result<()> {
     kubectl.apply(SPREAD)?;
     kubectl.run(&["rollout", "status", "deployment/web", "--timeout=60s"]).with_context(context)?;
     kubectl.run(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"])?;
-    let script = "i=0; while [ $i -lt 40 ]; do wget -q -T 5 -O - http://web || echo FAILED; i=$((i+1)); done";
+    let script = "i=0; while [ $i -lt 40 ]; do timeout 5 wget -q -O - http://web || echo FAILED; i=$((i+1)); done";
     let answers =
         kubectl.run(&["exec", "client", "--", "sh", "-c", script]).with_context(context)?;
     let mut hosts: Vec<&str> = answers.lines().collect();

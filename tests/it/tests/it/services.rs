@@ -104,11 +104,11 @@ fn cluster_ips_node_ports_and_names() -> Result<()> {
 }
 
 fn cluster_ip(kubectl: &Kubectl) -> Result<()> {
-    let hairpin = "i=0; while [ $i -lt 50 ]; do wget -q -T 3 -O - http://lone || echo FAILED; i=$((i+1)); done";
+    let hairpin = "i=0; while [ $i -lt 50 ]; do timeout 5 wget -q -O - http://lone || echo FAILED; i=$((i+1)); done";
     let answers = sh(kubectl, "lone", hairpin)?;
     ensure!(answers.lines().count() == 50 && !answers.contains("FAILED"), "hairpin: {answers}");
     // Refused within the second, not timed out: `time` would show 127 s of SYN retries otherwise.
-    let refused = sh(kubectl, "client", "wget -T 5 -O - http://nobody 2>&1 || true")?;
+    let refused = sh(kubectl, "client", "timeout 5 wget -O - http://nobody 2>&1 || true")?;
     ensure!(refused.to_lowercase().contains("refused"), "no endpoints: {refused}");
     let udp =
         "i=0; while [ $i -lt 20 ]; do echo ping | nc -u -w 1 lone 90 && break; i=$((i+1)); done";
@@ -155,9 +155,9 @@ fn names(kubectl: &Kubectl) -> Result<()> {
     ensure!(back.contains("web.default.svc.cluster.local"), "PTR of {ip}: {back}");
     let srv = sh(kubectl, "client", "nslookup -type=srv _http._tcp.web.default.svc.cluster.local")?;
     ensure!(srv.contains("80") && srv.contains("web.default.svc.cluster.local"), "SRV: {srv}");
-    let external = sh(kubectl, "client", "wget -q -T 5 -O - http://elsewhere")?;
+    let external = sh(kubectl, "client", "timeout 5 wget -q -O - http://elsewhere")?;
     ensure!(external.contains("v1"), "ExternalName: {external}");
-    let short = sh(kubectl, "client", "wget -q -T 5 -O - http://web.default")?;
+    let short = sh(kubectl, "client", "timeout 5 wget -q -O - http://web.default")?;
     ensure!(short.contains("v1"), "search list: {short}");
     let absent = sh(kubectl, "client", "nslookup absent.default.svc.cluster.local 2>&1 || true")?;
     ensure!(absent.contains("NXDOMAIN"), "an absent name: {absent}");
