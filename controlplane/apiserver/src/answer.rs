@@ -14,7 +14,7 @@ use crate::encode;
 use crate::negotiate::{Encoding, Form};
 
 /// An answer.
-pub type Answer = Response<Body>;
+pub(crate) type Answer = Response<Body>;
 
 /// Answers larger than this are compressed if the client can read that; below, the time costs more
 /// than the bytes. Upstream uses the same figure.
@@ -25,7 +25,7 @@ fn code(code: u16) -> StatusCode {
 }
 
 /// An answer of bytes.
-pub fn bytes(status: u16, media_type: &'static str, bytes: impl Into<Bytes>) -> Answer {
+pub(crate) fn bytes(status: u16, media_type: &'static str, bytes: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(body::full(bytes));
     *answer.status_mut() = code(status);
     let headers = answer.headers_mut();
@@ -35,17 +35,17 @@ pub fn bytes(status: u16, media_type: &'static str, bytes: impl Into<Bytes>) -> 
 }
 
 /// Plain text.
-pub fn text(status: u16, text: impl Into<String>) -> Answer {
+pub(crate) fn text(status: u16, text: impl Into<String>) -> Answer {
     bytes(status, "text/plain; charset=utf-8", text.into())
 }
 
 /// What an unknown path outside the API gets.
-pub fn page_not_found() -> Answer {
+pub(crate) fn page_not_found() -> Answer {
     text(404, "404 page not found\n")
 }
 
 /// Writes a value in a form (its shape is the caller's business).
-pub fn write(form: Form, value: &Value) -> Bytes {
+pub(crate) fn write(form: Form, value: &Value) -> Bytes {
     match form.encoding {
         Encoding::Yaml => match serde_saphyr::to_string(value) {
             Ok(text) => text.into(),
@@ -65,7 +65,7 @@ pub fn write(form: Form, value: &Value) -> Bytes {
 }
 
 /// An answer of one value.
-pub fn value(status: u16, form: Form, value: &Value) -> Answer {
+pub(crate) fn value(status: u16, form: Form, value: &Value) -> Answer {
     let media_type = match form.encoding {
         Encoding::Yaml => Encoding::Yaml.media_type(),
         Encoding::Json | Encoding::Protobuf => Encoding::Json.media_type(),
@@ -74,7 +74,7 @@ pub fn value(status: u16, form: Form, value: &Value) -> Answer {
 }
 
 /// A failure.
-pub fn failure(form: Form, error: &ApiError) -> Answer {
+pub(crate) fn failure(form: Form, error: &ApiError) -> Answer {
     let mut answer = value(error.code, form, &error.to_status());
     if let Some(secs) = error.retry_after_secs {
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(secs));
@@ -85,7 +85,7 @@ pub fn failure(form: Form, error: &ApiError) -> Answer {
 /// Adds `Warning` headers, each text once.
 ///
 /// Source of the form: RFC 7234 section 5.5 as apimachinery `net.NewWarningHeader` writes it.
-pub fn warn(answer: &mut Answer, warnings: &[String]) {
+pub(crate) fn warn(answer: &mut Answer, warnings: &[String]) {
     let mut seen: Vec<&String> = Vec::new();
     for text in warnings {
         if seen.contains(&text) {
@@ -101,7 +101,7 @@ pub fn warn(answer: &mut Answer, warnings: &[String]) {
 }
 
 /// Whether a client reads gzip.
-pub fn reads_gzip(headers: &HeaderMap) -> bool {
+pub(crate) fn reads_gzip(headers: &HeaderMap) -> bool {
     headers
         .get_all(http::header::ACCEPT_ENCODING)
         .iter()
@@ -111,7 +111,7 @@ pub fn reads_gzip(headers: &HeaderMap) -> bool {
 }
 
 /// Compresses an answer of known, large size.
-pub fn compress(answer: Answer, size: usize) -> Answer {
+pub(crate) fn compress(answer: Answer, size: usize) -> Answer {
     if size < COMPRESS_FROM_BYTES {
         return answer;
     }
@@ -143,11 +143,11 @@ pub fn compress(answer: Answer, size: usize) -> Answer {
 }
 
 /// An answer of one object of a kind, as a whole.
-pub fn object(status: u16, form: Form, _kind: &kinds::Kind, object: &Value) -> Answer {
+pub(crate) fn object(status: u16, form: Form, _kind: &kinds::Kind, object: &Value) -> Answer {
     value(status, form, object)
 }
 
 /// An answer of a list of a kind, as a whole.
-pub fn list(form: Form, _kind: &kinds::Kind, list: &Value) -> Answer {
+pub(crate) fn list(form: Form, _kind: &kinds::Kind, list: &Value) -> Answer {
     value(200, form, list)
 }

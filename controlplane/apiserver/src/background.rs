@@ -16,7 +16,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const HISTORY_SWEEPS: usize = 5;
 
 /// Loads the indexes and starts the tasks that keep them up to date, until shutdown.
-pub fn start(server: &Arc<Server>) {
+pub(crate) fn start(server: &Arc<Server>) {
     follow(server, "rbac.authorization.k8s.io/", |server, key, record| {
         let object = record.map(encode::parse);
         server.rbac.apply(key, object.as_ref());
@@ -57,7 +57,6 @@ fn follow(server: &Arc<Server>, scope: &'static str, apply: Apply) {
                     match events {
                         Ok(events) => {
                             for event in events.iter() {
-                                revision = event.revision();
                                 match event {
                                     Event::Created(new) | Event::Updated(new, _) => {
                                         apply(&server, &new.key, Some(new));

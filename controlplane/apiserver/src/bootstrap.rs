@@ -30,7 +30,7 @@ const AT_ONCE: usize = 64;
 ///
 /// # Errors
 /// [`StartError::Bootstrap`].
-pub async fn run(server: &Arc<Server>) -> Result<(), StartError> {
+pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
     create_all(server, namespaces()).await?;
     let mut rest = lines(RBAC).map(rbac).collect::<Vec<_>>();
     rest.extend(lines(PRIORITY_CLASSES).map(|mut class| {

@@ -102,13 +102,13 @@ fn place(kind: &Kind) -> (&str, &str) {
 }
 
 /// The store's key of an object.
-pub fn key(kind: &Kind, namespace: &str, name: &str) -> String {
+pub(crate) fn key(kind: &Kind, namespace: &str, name: &str) -> String {
     let (group, plural) = place(kind);
     format!("{group}/{plural}/{namespace}/{name}")
 }
 
 /// The store's scope of a collection; an empty namespace means all of a namespaced kind.
-pub fn scope(kind: &Kind, namespace: &str) -> String {
+pub(crate) fn scope(kind: &Kind, namespace: &str) -> String {
     let (group, plural) = place(kind);
     match (kind.namespaced(), namespace.is_empty()) {
         (true, false) => format!("{group}/{plural}/{namespace}/"),

@@ -18,7 +18,7 @@ use crate::server::Server;
 use crate::verbs::create;
 
 /// How leaves are read: `objects` knows, `patch` asks.
-pub const LEAVES: Leaves = Leaves {
+pub(crate) const LEAVES: Leaves = Leaves {
     quantity: objects::quantity::canonical,
     time: |text| {
         objects::time::parse_time(text)
@@ -75,7 +75,7 @@ impl Schemas {
 
 /// An object as it was sent.
 #[derive(Debug, Clone)]
-pub struct Decoded {
+pub(crate) struct Decoded {
     /// The object, of the expected type.
     pub object: Value,
     /// Texts for `Warning` headers.
@@ -83,7 +83,7 @@ pub struct Decoded {
 }
 
 /// Decodes the body of a create or update of the call's own kind.
-pub fn decode_body(
+pub(crate) fn decode_body(
     server: &Server,
     call: &Call,
     body: &[u8],
@@ -96,7 +96,7 @@ pub fn decode_body(
 }
 
 /// Decodes a body as an object of a type.
-pub fn decode_as(
+pub(crate) fn decode_as(
     headers: &HeaderMap,
     body: &[u8],
     expected: (&str, &str, &str),
@@ -147,13 +147,13 @@ pub fn decode_as(
 }
 
 /// The beginning of the text of a failure to decode an object of a kind.
-pub fn subject(kind: &Kind) -> String {
+pub(crate) fn subject(kind: &Kind) -> String {
     let names = &kind.names;
     format!("{} in version {:?} cannot be handled as a {}", names.kind, names.version, names.kind)
 }
 
 /// What becomes of unknown and duplicate fields.
-pub fn judge(
+pub(crate) fn judge(
     issues: &[String],
     validation: FieldValidation,
     subject: impl Fn() -> String,
@@ -202,7 +202,7 @@ fn protobuf(body: &[u8]) -> Result<(Value, Vec<String>), String> {
 }
 
 /// Reads YAML (of which JSON is a part).
-pub fn yaml(body: &[u8]) -> Result<Value, String> {
+pub(crate) fn yaml(body: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(body).map_err(|_| "yaml: invalid UTF-8".to_string())?;
     serde_saphyr::from_str(text)
         .map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))
@@ -219,7 +219,7 @@ fn go_kind(value: &Value) -> &'static str {
 }
 
 /// Decodes the body of a delete.
-pub fn decode_delete_options(headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiError> {
+pub(crate) fn decode_delete_options(headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiError> {
     let encoding = negotiate::body_encoding(headers, true)?;
     let (object, _) = read(encoding, body).map_err(|error| match error {
         ReadError::Syntax(why) => {
@@ -239,7 +239,7 @@ pub fn decode_delete_options(headers: &HeaderMap, body: &[u8]) -> Result<Value, 
 }
 
 /// Fills in defaults: the schema's, then the kind's own.
-pub fn default(server: &Server, call: &Call, object: &mut Value) {
+pub(crate) fn default(server: &Server, call: &Call, object: &mut Value) {
     if let Some(schema) = server.schemas.of(&call.kind) {
         decode::defaults(object, &schema);
     }
@@ -247,7 +247,7 @@ pub fn default(server: &Server, call: &Call, object: &mut Value) {
 }
 
 /// Reports violations of a custom resource's schema. Built-in kinds validate in their behaviour.
-pub fn validate_schema(call: &Call, object: &Value, errors: &mut FieldErrors) {
+pub(crate) fn validate_schema(call: &Call, object: &Value, errors: &mut FieldErrors) {
     if call.kind.definition.is_some() {
         crate::crd::validate(call, object, errors);
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use store::{Payload, Record};
 
 /// `{"kind":K,"apiVersion":V,`: what the stored JSON of a type begins with.
-pub fn head(kind: &str, api_version: &str) -> String {
+pub(crate) fn head(kind: &str, api_version: &str) -> String {
     format!("{{\"kind\":{},\"apiVersion\":{},", quoted(kind), quoted(api_version))
 }
 
@@ -23,7 +23,7 @@ const METADATA: &str = "\"metadata\":{\"resourceVersion\":\"";
 
 /// Encodes an object for the store. A `resourceVersion` in it is left out: the store puts the new
 /// one in.
-pub fn payload(object: &Value) -> Payload {
+pub(crate) fn payload(object: &Value) -> Payload {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or("");
     let head = head(text("kind"), text("apiVersion"));
     let mut out = Vec::with_capacity(1024);
@@ -138,17 +138,17 @@ impl View {
 }
 
 /// Parses a record's stored JSON.
-pub fn parse(record: &Record) -> Value {
+pub(crate) fn parse(record: &Record) -> Value {
     serde_json::from_slice(&record.json).expect("the store holds only JSON that this server wrote")
 }
 
 /// Compact JSON of any value.
-pub fn encode(value: &Value) -> Bytes {
+pub(crate) fn encode(value: &Value) -> Bytes {
     serde_json::to_vec(value).expect("a value becomes JSON, memory takes it").into()
 }
 
 /// Takes `kind` and `apiVersion` off, as items of typed lists are shown.
-pub fn strip_type(object: &mut Value) {
+pub(crate) fn strip_type(object: &mut Value) {
     if let Some(map) = object.as_object_mut() {
         map.remove("kind");
         map.remove("apiVersion");

@@ -19,7 +19,7 @@ const CHECKS: [&str; 7] = [
 ];
 
 /// `/healthz`, `/livez`, `/readyz`, and one check of them below.
-pub fn answer(server: &Server, path: &str, query: &Query) -> Option<Answer> {
+pub(crate) fn answer(server: &Server, path: &str, query: &Query) -> Option<Answer> {
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let endpoint = parts.next().unwrap_or_default();
     let ready = endpoint == "readyz";
@@ -59,7 +59,7 @@ pub fn answer(server: &Server, path: &str, query: &Query) -> Option<Answer> {
 }
 
 /// `/version`.
-pub fn version(server: &Server, path: &str) -> Option<Answer> {
+pub(crate) fn version(server: &Server, path: &str) -> Option<Answer> {
     if path != "/version" {
         return None;
     }
@@ -91,13 +91,13 @@ pub fn version(server: &Server, path: &str) -> Option<Answer> {
 }
 
 /// `/metrics`.
-pub fn metrics(server: &Server) -> Answer {
+pub(crate) fn metrics(server: &Server) -> Answer {
     let text = server.metrics.text(&server.store);
     answer::bytes(200, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 
 /// `/`: the paths there are.
-pub fn paths(server: &Server) -> Answer {
+pub(crate) fn paths(server: &Server) -> Answer {
     let registry = server.registry.load();
     let mut paths: Vec<String> = vec![
         "/.well-known/openid-configuration".into(),

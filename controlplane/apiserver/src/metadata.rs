@@ -7,12 +7,12 @@ use rand::Rng;
 use serde_json::{Value, json};
 
 /// A fresh version 4 uid.
-pub fn fresh_uid() -> String {
+pub(crate) fn fresh_uid() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
 /// Fills the system's part of a new object's metadata. Returns whether the name was generated.
-pub fn prepare_create(
+pub(crate) fn prepare_create(
     object: &mut Value,
     kind: &Kind,
     namespace: &str,
@@ -31,7 +31,7 @@ pub fn prepare_create(
 }
 
 /// Gives an object with a `generateName` and no name a random one. Returns whether it did.
-pub fn generate_name(object: &mut Value) -> bool {
+pub(crate) fn generate_name(object: &mut Value) -> bool {
     let base = object.str_at(&["metadata", "generateName"]);
     if base.is_empty() || !object.name().is_empty() {
         return false;
@@ -47,7 +47,7 @@ pub fn generate_name(object: &mut Value) -> bool {
 }
 
 /// Copies what an update may not touch from the stored object.
-pub fn prepare_update(new: &mut Value, old: &Value) {
+pub(crate) fn prepare_update(new: &mut Value, old: &Value) {
     for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         keep(new, old, field);
     }
@@ -65,7 +65,7 @@ fn keep(new: &mut Value, old: &Value, field: &str) {
 }
 
 /// Reports what is wrong with a new object's metadata.
-pub fn validate(object: &Value, kind: &Kind, errors: &mut FieldErrors) {
+pub(crate) fn validate(object: &Value, kind: &Kind, errors: &mut FieldErrors) {
     let path = FieldPath::new("metadata");
     let empty = json!({});
     let metadata = object.get("metadata").unwrap_or(&empty);
@@ -76,7 +76,7 @@ pub fn validate(object: &Value, kind: &Kind, errors: &mut FieldErrors) {
 }
 
 /// Reports what is wrong with a change of metadata.
-pub fn validate_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
+pub(crate) fn validate_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let path = FieldPath::new("metadata");
     let empty = json!({});
     let of = |object: &'_ Value| object.get("metadata").cloned().unwrap_or_else(|| empty.clone());
@@ -85,7 +85,7 @@ pub fn validate_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
 
 /// Whether two objects are the same but for the resource version (and times in managed fields,
 /// which `patch` keeps when nothing else changes).
-pub fn same(a: &Value, b: &Value) -> bool {
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
     let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
     a.len() == b.len()
         && a.iter().all(|(key, value)| match (key.as_str(), b.get(key)) {

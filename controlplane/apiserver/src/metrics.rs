@@ -52,7 +52,7 @@ impl Metrics {
         out.push_str("# TYPE apiserver_request_total counter\n");
         for ((verb, resource, code), count) in &series.requests {
             let verb = verb.to_uppercase();
-            let _ = writeln!(
+            let _infallible = writeln!(
                 out,
                 "apiserver_request_total{{code=\"{code}\",resource=\"{resource}\",verb=\"{verb}\"}} {count}"
             );
@@ -70,7 +70,7 @@ impl Metrics {
             ("skeg_store_history_events", stats.history_events as u64),
         ];
         for (name, value) in gauges {
-            let _ = writeln!(out, "# TYPE {name} gauge\n{name} {value}");
+            let _infallible = writeln!(out, "# TYPE {name} gauge\n{name} {value}");
         }
         out
     }
@@ -80,10 +80,10 @@ fn put_latency(out: &mut String, verb: &str, resource: &str, latency: &Latency) 
     let labels = format!("resource=\"{resource}\",verb=\"{verb}\"");
     let name = "apiserver_request_duration_seconds";
     for (count, bound) in latency.counts.iter().zip(BUCKETS) {
-        let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
+        let _infallible = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
     }
     let Latency { sum, total, .. } = latency;
-    let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {total}");
-    let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}");
-    let _ = writeln!(out, "{name}_count{{{labels}}} {total}");
+    let _infallible = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {total}");
+    let _infallible = writeln!(out, "{name}_sum{{{labels}}} {sum}");
+    let _infallible = writeln!(out, "{name}_count{{{labels}}} {total}");
 }

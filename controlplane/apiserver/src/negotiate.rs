@@ -7,7 +7,7 @@ use objects::ApiError;
 
 /// How bytes are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
+pub(crate) enum Encoding {
     /// `application/json`.
     Json,
     /// `application/yaml`.
@@ -17,11 +17,11 @@ pub enum Encoding {
 }
 
 /// Media type of Kubernetes protobuf.
-pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 impl Encoding {
     /// The `Content-Type` of an answer.
-    pub fn media_type(self) -> &'static str {
+    pub(crate) fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
@@ -32,7 +32,7 @@ impl Encoding {
 
 /// What an object is turned into before it is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// The object itself.
     Whole,
     /// `meta.k8s.io/v1 Table`; the flag says whether the client asked for the v1beta1 name.
@@ -45,7 +45,7 @@ pub enum Shape {
 
 /// The chosen form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Form {
+pub(crate) struct Form {
     /// How it is written.
     pub encoding: Encoding,
     /// What it is.
@@ -56,12 +56,13 @@ pub struct Form {
 
 impl Form {
     /// Plain JSON.
-    pub const JSON: Self = Self { encoding: Encoding::Json, shape: Shape::Whole, pretty: false };
+    pub(crate) const JSON: Self =
+        Self { encoding: Encoding::Json, shape: Shape::Whole, pretty: false };
 }
 
 /// Which shapes a handler can give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offers {
+pub(crate) enum Offers {
     /// One object: whole, Table, PartialObjectMetadata.
     Object,
     /// A list: whole, Table, PartialObjectMetadataList.
@@ -136,7 +137,7 @@ fn shape_of(clause: &Clause<'_>, offers: Offers) -> Option<Shape> {
 }
 
 /// Chooses the form of an answer. `protobuf` says whether the kind has a protobuf form.
-pub fn accept(
+pub(crate) fn accept(
     headers: &HeaderMap,
     pretty: Option<&str>,
     offers: Offers,
@@ -186,7 +187,7 @@ fn not_acceptable(protobuf: bool) -> ApiError {
 }
 
 /// The media type of a body without its parameters, lower case; empty if none was sent.
-pub fn content_type(headers: &HeaderMap) -> String {
+pub(crate) fn content_type(headers: &HeaderMap) -> String {
     headers
         .get(http::header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -195,7 +196,7 @@ pub fn content_type(headers: &HeaderMap) -> String {
 }
 
 /// The encoding of a body; no `Content-Type` means JSON.
-pub fn body_encoding(headers: &HeaderMap, protobuf: bool) -> Result<Encoding, ApiError> {
+pub(crate) fn body_encoding(headers: &HeaderMap, protobuf: bool) -> Result<Encoding, ApiError> {
     match content_type(headers).as_str() {
         "" | "application/json" => Ok(Encoding::Json),
         "application/yaml" => Ok(Encoding::Yaml),
@@ -211,7 +212,7 @@ pub fn body_encoding(headers: &HeaderMap, protobuf: bool) -> Result<Encoding, Ap
 }
 
 /// 415 that lists what is understood.
-pub fn unsupported_media_type(types: &[&str]) -> ApiError {
+pub(crate) fn unsupported_media_type(types: &[&str]) -> ApiError {
     ApiError::new(
         415,
         "UnsupportedMediaType",

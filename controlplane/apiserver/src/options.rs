@@ -7,7 +7,7 @@ use crate::query::Query;
 
 /// What to do about unknown and duplicate fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FieldValidation {
+pub(crate) enum FieldValidation {
     /// Drop them silently.
     Ignore,
     /// Drop them with a warning; the default.
@@ -18,7 +18,7 @@ pub enum FieldValidation {
 
 /// Options of create, update and patch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WriteOptions {
+pub(crate) struct WriteOptions {
     /// Everything but the commit is done.
     pub dry_run: bool,
     /// `fieldManager`, empty for the default taken from the user agent.
@@ -35,7 +35,7 @@ const FIELD_MANAGER_MAX: usize = 128;
 impl WriteOptions {
     /// Reads and validates the options; `kind` is `CreateOptions`, `UpdateOptions` or
     /// `PatchOptions`. `apply` says whether the patch is server-side apply.
-    pub fn parse(query: &Query, kind: &str, apply: bool) -> Result<Self, ApiError> {
+    pub(crate) fn parse(query: &Query, kind: &str, apply: bool) -> Result<Self, ApiError> {
         let mut errors = FieldErrors::default();
         let dry_run = dry_run(query.all("dryRun"), &mut errors);
         let field_manager = query.text("fieldManager").to_string();

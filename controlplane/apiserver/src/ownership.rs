@@ -18,7 +18,7 @@ use crate::verbs::{create, patch as patches};
 const MANAGER_MAX: usize = 128;
 
 /// The field manager of a request: the one it names, else its user agent up to the first slash.
-pub fn manager(headers: &HeaderMap, options: &WriteOptions) -> String {
+pub(crate) fn manager(headers: &HeaderMap, options: &WriteOptions) -> String {
     if !options.field_manager.is_empty() {
         return options.field_manager.clone();
     }
@@ -40,7 +40,7 @@ fn reset_fields(kind: &Kind, subresource: &str) -> FieldSet {
 }
 
 /// Gives changed fields to the request's manager.
-pub fn track(
+pub(crate) fn track(
     server: &Server,
     call: &Call,
     options: &WriteOptions,
@@ -72,10 +72,16 @@ pub fn track(
 
 /// Gives the fields of a request object of its own type, such as a TokenRequest, to the request's
 /// manager.
-pub fn track_request(call: &Call, options: &WriteOptions, object: &mut Value, schema: &Schema) {
+pub(crate) fn track_request(
+    call: &Call,
+    options: &WriteOptions,
+    object: &mut Value,
+    schema: &Schema,
+) {
+    let api_version = object.api_version().to_string();
     let writer = Writer {
         manager: &manager(&call.headers, options),
-        api_version: &object.api_version().to_string(),
+        api_version: &api_version,
         subresource: &call.path.subresource,
         now: &objects::time::format_time(call.now),
         reset_fields: &FieldSet::default(),
@@ -84,7 +90,7 @@ pub fn track_request(call: &Call, options: &WriteOptions, object: &mut Value, sc
 }
 
 /// Server-side apply of one configuration.
-pub struct Apply {
+pub(crate) struct Apply {
     config: Value,
     issues: Vec<String>,
     schema: Schema,
@@ -98,7 +104,7 @@ impl Apply {
     ///
     /// # Errors
     /// 400 for what is no object.
-    pub fn new(
+    pub(crate) fn new(
         call: &Call,
         config: Value,
         issues: Vec<String>,

@@ -31,7 +31,7 @@ pub struct Stored {
 }
 
 /// What a write makes of the stored object. It may be asked again, with a newer one.
-pub trait Change: Send + Sync {
+pub(crate) trait Change: Send + Sync {
     /// The new object, decoded; its system metadata need not be right. `None` for `old` means that
     /// there is no such object.
     fn produce(&self, call: &Call, old: Option<&Stored>) -> Result<Produced, ApiError>;
@@ -39,7 +39,7 @@ pub trait Change: Send + Sync {
 
 /// A new object on its way into the store.
 #[derive(Debug, Clone)]
-pub struct Produced {
+pub(crate) struct Produced {
     /// The object.
     pub object: Value,
     /// How its fields get their manager.
@@ -50,7 +50,7 @@ pub struct Produced {
 
 /// What happens to `managedFields`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ownership {
+pub(crate) enum Ownership {
     /// Changed fields go to the request's manager.
     Update,
     /// Already done (server-side apply).
@@ -61,19 +61,17 @@ pub enum Ownership {
 
 /// What a write did.
 #[derive(Debug, Clone)]
-pub struct Written {
+pub(crate) struct Written {
     /// The object as stored, in the call's version.
     pub object: Value,
     /// Whether it came into being.
     pub created: bool,
-    /// Whether the write completed a deletion, so that the object is gone.
-    pub deleted: bool,
     /// Texts for `Warning` headers.
     pub warnings: Vec<String>,
 }
 
 /// Carries out one write. `options` say whether it is a dry run and who the field manager is.
-pub async fn write(
+pub(crate) async fn write(
     server: &Server,
     call: &Call,
     options: &WriteOptions,
@@ -104,13 +102,13 @@ pub async fn write(
             && !completes_deletion(call, &new)
         {
             let object = old.object.clone();
-            return Ok(Written { object, created: false, deleted: false, warnings });
+            return Ok(Written { object, created: false, warnings });
         }
         match commit(server, call, options.dry_run, &new, old.as_ref()).await? {
-            Outcome::Done { record, deleted } => {
+            Outcome::Done { record } => {
                 admitted.committed();
                 let object = record.map_or(new, |record| call.object(&record));
-                return Ok(Written { object, created: old.is_none(), deleted, warnings });
+                return Ok(Written { object, created: old.is_none(), warnings });
             }
             Outcome::Taken if generated && names_left > 1 => names_left -= 1,
             Outcome::Taken => return Err(ApiError::already_exists(&call.resource(), new.name())),
@@ -238,7 +236,6 @@ enum Outcome {
     Done {
         /// `None` for a dry run.
         record: Option<Arc<Record>>,
-        deleted: bool,
     },
     /// Somebody has this name already.
     Taken,
@@ -257,7 +254,7 @@ async fn commit(
     let key = call.key(new.name());
     if dry_run {
         let taken = old.is_none() && server.store.get(&key).is_some();
-        return Ok(if taken { Outcome::Taken } else { Outcome::Done { record: None, deleted } });
+        return Ok(if taken { Outcome::Taken } else { Outcome::Done { record: None } });
     }
     let mut stored = new.clone();
     call.kind.to_storage(&mut stored);
@@ -271,7 +268,7 @@ async fn commit(
         Some(old) => Write::Update(payload, old.record.revision),
     };
     match server.store.commit(key, write).await {
-        Ok(record) => Ok(Outcome::Done { record: Some(record), deleted }),
+        Ok(record) => Ok(Outcome::Done { record: Some(record) }),
         Err(WriteError::Exists(_)) => Ok(Outcome::Taken),
         Err(WriteError::Conflict(_)) => Ok(Outcome::Overtaken),
         // Deleted meanwhile: what was read is no longer there to be changed.
@@ -281,7 +278,7 @@ async fn commit(
 }
 
 /// A failure of the store itself: told to the log in full, to the client in short.
-pub fn unavailable(error: &WriteError) -> ApiError {
+pub(crate) fn unavailable(error: &WriteError) -> ApiError {
     tracing::error!(error = error as &dyn std::error::Error, "write to the store failed");
     let mut answer = ApiError::new(503, "ServiceUnavailable", "the store cannot take writes now");
     answer.retry_after_secs = Some(1);

@@ -23,7 +23,7 @@ use crate::{discovery, health, openapi, subresources, verbs};
 const BODY_MAX_BYTES: usize = 3 * 1024 * 1024;
 
 /// Answers a request.
-pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Answer {
+pub(crate) async fn handle(server: &Arc<Server>, request: Request<Body>) -> Answer {
     let started = std::time::Instant::now();
     let Some(info) = route::parse(request.method(), request.uri()) else {
         return answer::failure(Form::JSON, &ApiError::bad_request("the path is not UTF-8"));
@@ -92,7 +92,7 @@ async fn path(
 }
 
 /// 405 as upstream's routes answer it.
-pub fn method_not_allowed() -> ApiError {
+pub(crate) fn method_not_allowed() -> ApiError {
     let mut error = ApiError::new(
         405,
         "MethodNotAllowed",
@@ -187,7 +187,7 @@ async fn verbs_answer(server: &Arc<Server>, call: &Call, body: Body) -> Result<A
 }
 
 /// Reads a body, within the limit.
-pub async fn read(body: Body) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(body: Body) -> Result<Bytes, ApiError> {
     let mut body = body;
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {

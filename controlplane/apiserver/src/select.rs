@@ -21,14 +21,14 @@ struct Selectable {
 
 /// The selectors of a list, watch or deletecollection.
 #[derive(Debug, Clone)]
-pub struct Selection {
+pub(crate) struct Selection {
     labels: Selector,
     fields: FieldSelector,
 }
 
 impl Selection {
     /// Reads `labelSelector` and `fieldSelector`; a field that the kind does not offer is refused.
-    pub fn parse(query: &Query, kind: &Kind) -> Result<Self, ApiError> {
+    pub(crate) fn parse(query: &Query, kind: &Kind) -> Result<Self, ApiError> {
         let bad =
             |error: objects::selector::SelectorError| ApiError::bad_request(error.to_string());
         let labels = Selector::parse(query.text("labelSelector")).map_err(bad)?;
@@ -45,7 +45,7 @@ impl Selection {
     }
 
     /// Adds the requirement that the object has this name (a watch of one object).
-    pub fn only(mut self, name: &str) -> Self {
+    pub(crate) fn only(mut self, name: &str) -> Self {
         self.fields.0.push(objects::selector::FieldRequirement {
             field: "metadata.name".into(),
             value: name.into(),
@@ -55,17 +55,17 @@ impl Selection {
     }
 
     /// Whether every object is selected.
-    pub fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         self.labels.is_everything() && self.fields.is_everything()
     }
 
     /// The one name that can match, if the field selector says so.
-    pub fn exact_name(&self) -> Option<&str> {
+    pub(crate) fn exact_name(&self) -> Option<&str> {
         self.fields.exact("metadata.name")
     }
 
     /// Whether a stored object is selected.
-    pub fn matches(&self, kind: &Kind, record: &Record) -> bool {
+    pub(crate) fn matches(&self, kind: &Kind, record: &Record) -> bool {
         if self.is_everything() {
             return true;
         }

@@ -9,7 +9,7 @@ use crate::query::Query;
 
 /// How much of each object a row carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IncludeObject {
+pub(crate) enum IncludeObject {
     /// Nothing.
     None,
     /// Its metadata; the default.
@@ -20,7 +20,7 @@ pub enum IncludeObject {
 
 impl IncludeObject {
     /// Reads `includeObject`.
-    pub fn parse(query: &Query) -> Result<Self, ApiError> {
+    pub(crate) fn parse(query: &Query) -> Result<Self, ApiError> {
         match query.text("includeObject") {
             "" | "Metadata" => Ok(Self::Metadata),
             "None" => Ok(Self::None),
@@ -34,7 +34,7 @@ impl IncludeObject {
 }
 
 /// `columnDefinitions` of a kind.
-pub fn columns(kind: &Kind) -> Value {
+pub(crate) fn columns(kind: &Kind) -> Value {
     kind.columns
         .iter()
         .map(|column| {
@@ -50,7 +50,7 @@ pub fn columns(kind: &Kind) -> Value {
 }
 
 /// One row.
-pub fn row(kind: &Kind, object: Value, include: IncludeObject, now: Timestamp) -> Value {
+pub(crate) fn row(kind: &Kind, object: Value, include: IncludeObject, now: Timestamp) -> Value {
     let cells = kind.behaviour.cells(&object, now);
     let mut row = json!({"cells": cells});
     row["object"] = match include {
@@ -62,7 +62,7 @@ pub fn row(kind: &Kind, object: Value, include: IncludeObject, now: Timestamp) -
 }
 
 /// A table of rows; `metadata` is the list's or object's.
-pub fn table(metadata: Value, columns: Value, rows: Vec<Value>) -> Value {
+pub(crate) fn table(metadata: Value, columns: Value, rows: Vec<Value>) -> Value {
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
@@ -73,7 +73,7 @@ pub fn table(metadata: Value, columns: Value, rows: Vec<Value>) -> Value {
 }
 
 /// The metadata that a table of one object has.
-pub fn object_metadata(object: &Value) -> Value {
+pub(crate) fn object_metadata(object: &Value) -> Value {
     let mut metadata = Map::new();
     if !object.resource_version().is_empty() {
         metadata.insert("resourceVersion".into(), json!(object.resource_version()));
@@ -82,7 +82,7 @@ pub fn object_metadata(object: &Value) -> Value {
 }
 
 /// `PartialObjectMetadata` of an object.
-pub fn partial(object: &Value) -> Value {
+pub(crate) fn partial(object: &Value) -> Value {
     json!({
         "kind": "PartialObjectMetadata",
         "apiVersion": "meta.k8s.io/v1",

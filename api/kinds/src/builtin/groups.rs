@@ -3,6 +3,7 @@
 use super::row::{GPU, Row, SCALE, STATUS, sub};
 use std::sync::Arc;
 
+use crate::apiservice::ApiService;
 use crate::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use crate::autoscaling::{self, HorizontalPodAutoscaler};
 use crate::batch::{CronJob, Job};
@@ -54,7 +55,8 @@ static APIREGISTRATION: &[Row] = &[Row::new("v1", "APIService", "apiservices", "
     .cluster()
     .categories(&["api-extensions"])
     .subresources(&[STATUS])
-    .columns(columns::APISERVICES)];
+    .columns(columns::APISERVICES)
+    .behaves(|| Arc::new(ApiService))];
 
 static APPS: &[Row] = &[
     Row::new("v1", "ControllerRevision", "controllerrevisions", "controllerrevision")

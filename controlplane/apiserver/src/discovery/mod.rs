@@ -14,7 +14,7 @@ use crate::negotiate::{self, Form, Offers};
 use crate::server::Server;
 
 /// Answers `/api`, `/apis` and what is below them; `None` for an unknown path.
-pub fn answer(server: &Server, headers: &HeaderMap, path: &str) -> Option<Answer> {
+pub(crate) fn answer(server: &Server, headers: &HeaderMap, path: &str) -> Option<Answer> {
     let registry = server.registry.load();
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     if let ["api" | "apis"] = parts.as_slice() {

@@ -27,7 +27,12 @@ use schemas::{Dialect, Schemas};
 pub struct OpenApi;
 
 /// Answers what is below `/openapi`; `None` for an unknown path.
-pub fn answer(server: &Server, headers: &HeaderMap, path: &str, query: &Query) -> Option<Answer> {
+pub(crate) fn answer(
+    server: &Server,
+    headers: &HeaderMap,
+    path: &str,
+    query: &Query,
+) -> Option<Answer> {
     let registry = (**server.registry.load()).clone();
     let rest = path.strip_prefix("/openapi/")?;
     if rest == "v2" {

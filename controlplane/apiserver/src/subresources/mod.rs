@@ -5,7 +5,7 @@ mod eviction;
 mod kubelet;
 mod log;
 mod proxy;
-pub mod reviews;
+pub(crate) mod reviews;
 mod scale;
 mod streaming;
 mod target;
@@ -25,7 +25,7 @@ use crate::server::Server;
 use crate::verbs;
 
 /// Answers a request on a subresource.
-pub async fn answer(
+pub(crate) async fn answer(
     server: &Arc<Server>,
     call: Call,
     request: Request<Body>,

@@ -22,7 +22,11 @@ use crate::subresources::binding;
 use crate::verbs::get;
 
 /// Answers a create of a kind that is not stored.
-pub async fn answer(server: &Arc<Server>, call: &Call, body: &[u8]) -> Result<Answer, ApiError> {
+pub(crate) async fn answer(
+    server: &Arc<Server>,
+    call: &Call,
+    body: &[u8],
+) -> Result<Answer, ApiError> {
     let names = &call.kind.names;
     let review: fn(&Server, &Call, &mut Value) -> Result<(), ApiError> =
         match (names.group.as_str(), names.kind.as_str()) {

@@ -12,7 +12,7 @@ use crate::server::Server;
 use crate::verbs::get;
 
 /// Answers a `create` on a collection.
-pub async fn create(server: &Server, call: &Call, body: &[u8]) -> Result<Answer, ApiError> {
+pub(crate) async fn create(server: &Server, call: &Call, body: &[u8]) -> Result<Answer, ApiError> {
     let form = get::form(call)?;
     let options = WriteOptions::parse(&call.query, "CreateOptions", false)?;
     let decoded = codec::decode_body(server, call, body, &options)?;
@@ -26,7 +26,7 @@ pub async fn create(server: &Server, call: &Call, body: &[u8]) -> Result<Answer,
 }
 
 /// Answers with what was written.
-pub fn answer(
+pub(crate) fn answer(
     call: &Call,
     form: crate::negotiate::Form,
     written: Written,
@@ -38,7 +38,7 @@ pub fn answer(
 }
 
 /// A new object is what was sent.
-pub struct Create(pub Decoded);
+pub(crate) struct Create(pub Decoded);
 
 impl Change for Create {
     fn produce(&self, _call: &Call, _old: Option<&Stored>) -> Result<Produced, ApiError> {
@@ -51,7 +51,7 @@ impl Change for Create {
 }
 
 /// The body's namespace must be the path's, or absent.
-pub fn check_namespace(call: &Call, object: &Value) -> Result<(), ApiError> {
+pub(crate) fn check_namespace(call: &Call, object: &Value) -> Result<(), ApiError> {
     let namespace = object.namespace();
     if !namespace.is_empty() && call.kind.namespaced() && namespace != call.namespace() {
         return Err(ApiError::bad_request(
@@ -62,7 +62,7 @@ pub fn check_namespace(call: &Call, object: &Value) -> Result<(), ApiError> {
 }
 
 /// The body's `apiVersion` and `kind` must be the resource's, or absent.
-pub fn check_type(expected: (&str, &str, &str), object: &mut Value) -> Result<(), ApiError> {
+pub(crate) fn check_type(expected: (&str, &str, &str), object: &mut Value) -> Result<(), ApiError> {
     let (group, version, kind) = expected;
     let api_version = GroupVersion::new(group, version).to_string();
     let (sent_version, sent_kind) = (object.api_version().to_string(), object.kind().to_string());

@@ -27,7 +27,7 @@ const ATTEMPTS: usize = 100;
 
 /// What a delete did.
 #[derive(Debug)]
-pub enum Removed {
+pub(crate) enum Removed {
     /// The object is gone; this is how it last was.
     Gone(Value),
     /// The object stays for now, marked as being deleted.
@@ -35,7 +35,7 @@ pub enum Removed {
 }
 
 /// Answers a `delete`.
-pub async fn delete(server: &Server, call: &Call, body: &[u8]) -> Result<Answer, ApiError> {
+pub(crate) async fn delete(server: &Server, call: &Call, body: &[u8]) -> Result<Answer, ApiError> {
     let form = get::form(call)?;
     let options = options(call, body)?;
     let mut warnings = Vec::new();
@@ -52,7 +52,7 @@ pub async fn delete(server: &Server, call: &Call, body: &[u8]) -> Result<Answer,
 }
 
 /// Reads the options of a delete from its body or query.
-pub fn options(call: &Call, body: &[u8]) -> Result<DeleteOptions, ApiError> {
+pub(crate) fn options(call: &Call, body: &[u8]) -> Result<DeleteOptions, ApiError> {
     if body.is_empty() {
         return DeleteOptions::from_query(&call.query);
     }
@@ -76,7 +76,7 @@ fn success(call: &Call, form: Form, object: &Value) -> Answer {
 }
 
 /// Deletes the object in the call's path.
-pub async fn remove(
+pub(crate) async fn remove(
     server: &Server,
     call: &Call,
     options: &DeleteOptions,

@@ -12,7 +12,7 @@ use crate::server::Server;
 use crate::verbs::{delete, get, list};
 
 /// Answers a `deletecollection` with the list of what was there.
-pub async fn delete_collection(
+pub(crate) async fn delete_collection(
     server: &Server,
     call: &Call,
     body: &[u8],

@@ -10,7 +10,7 @@ use crate::server::Server;
 use crate::{negotiate, table};
 
 /// The form of an answer that shows one object.
-pub fn form(call: &Call) -> Result<Form, ApiError> {
+pub(crate) fn form(call: &Call) -> Result<Form, ApiError> {
     let protobuf = call.kind.definition.is_none();
     let pretty = call.query.get("pretty");
     let form = negotiate::accept(&call.headers, pretty, Offers::Object, protobuf)?;
@@ -21,7 +21,7 @@ pub fn form(call: &Call) -> Result<Form, ApiError> {
 }
 
 /// Answers a `get`.
-pub async fn get(server: &Server, call: &Call) -> Result<Answer, ApiError> {
+pub(crate) async fn get(server: &Server, call: &Call) -> Result<Answer, ApiError> {
     let form = form(call)?;
     server.reach(call.query.text("resourceVersion")).await?;
     let record = server.store.get(&call.key(call.name())).ok_or_else(|| call.not_found())?;
@@ -34,7 +34,12 @@ pub async fn get(server: &Server, call: &Call) -> Result<Answer, ApiError> {
 }
 
 /// Answers with an object, in the wanted shape.
-pub fn show(call: &Call, form: Form, status: u16, object: Value) -> Result<Answer, ApiError> {
+pub(crate) fn show(
+    call: &Call,
+    form: Form,
+    status: u16,
+    object: Value,
+) -> Result<Answer, ApiError> {
     let shown = match form.shape {
         Shape::Whole => return Ok(answer::object(status, form, &call.kind, &object)),
         Shape::Table => {

@@ -27,7 +27,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const SCAN_RECORDS: usize = 1000;
 
 /// Answers a `list`.
-pub async fn list(server: &Server, call: &Call) -> Result<Answer, ApiError> {
+pub(crate) async fn list(server: &Server, call: &Call) -> Result<Answer, ApiError> {
     validate(call, false)?;
     let protobuf = call.kind.definition.is_none();
     let pretty = call.query.get("pretty");
@@ -46,7 +46,7 @@ pub async fn list(server: &Server, call: &Call) -> Result<Answer, ApiError> {
 
 /// The part of a collection that a request asked for.
 #[derive(Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// Selected records.
     pub records: Vec<Arc<Record>>,
     /// List metadata.
@@ -54,7 +54,11 @@ pub struct Found {
 }
 
 /// Finds the page that the request asks for.
-pub async fn find(server: &Server, call: &Call, selection: &Selection) -> Result<Found, ApiError> {
+pub(crate) async fn find(
+    server: &Server,
+    call: &Call,
+    selection: &Selection,
+) -> Result<Found, ApiError> {
     let query = &call.query;
     let limit: usize = query.text("limit").parse().unwrap_or(0);
     let scope = match selection.exact_name() {
@@ -145,7 +149,7 @@ fn read(
 }
 
 /// A failure to read at a revision.
-pub fn read_failed(error: &ReadError) -> ApiError {
+pub(crate) fn read_failed(error: &ReadError) -> ApiError {
     match error {
         ReadError::Compacted { .. } => ApiError::expired(
             "The provided continue parameter is too old to display a consistent list result. You \
@@ -156,7 +160,7 @@ pub fn read_failed(error: &ReadError) -> ApiError {
 }
 
 /// 504 for a revision that is ahead of the store.
-pub fn too_large(asked: u64, current: u64) -> ApiError {
+pub(crate) fn too_large(asked: u64, current: u64) -> ApiError {
     let message = format!("Too large resource version: {asked}, current: {current}");
     let mut error = ApiError::timeout(format!("Timeout: {message}"));
     error.details = Some(json!({
@@ -190,7 +194,7 @@ fn continued(token: &str, scope: &str) -> Result<Start, ApiError> {
 /// Validates the options of a list or watch.
 ///
 /// Source: apimachinery `internalversion/validation.ValidateListOptions`, v1.36.
-pub fn validate(call: &Call, watch: bool) -> Result<(), ApiError> {
+pub(crate) fn validate(call: &Call, watch: bool) -> Result<(), ApiError> {
     let query = &call.query;
     let mut errors = FieldErrors::default();
     let matching = query.text("resourceVersionMatch");
@@ -274,7 +278,7 @@ fn validate_initial_events(send: &str, watch: bool, matching: &str, errors: &mut
 }
 
 /// 400 for a resource version that is no number.
-pub fn bad_version(version: &str) -> ApiError {
+pub(crate) fn bad_version(version: &str) -> ApiError {
     ApiError::bad_request(format!(
         "invalid resource version: resourceVersion: Invalid value: {version:?}: strconv.ParseUint: \
          parsing {version:?}: invalid syntax"
@@ -372,7 +376,7 @@ fn shaped(call: &Call, form: Form, found: Found) -> Result<Answer, ApiError> {
 }
 
 /// Every object of a kind in a namespace (empty: in all), for the server's own reading.
-pub fn every(server: &Server, kind: &kinds::Kind, namespace: &str) -> Vec<Arc<Record>> {
+pub(crate) fn every(server: &Server, kind: &kinds::Kind, namespace: &str) -> Vec<Arc<Record>> {
     let scope = call::scope(kind, namespace);
     let query = List { scope: &scope, ..List::default() };
     server.store.list(&query).map(|page| page.records).unwrap_or_default()

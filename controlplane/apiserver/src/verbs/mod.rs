@@ -1,10 +1,10 @@
 //! What each verb does: a file per verb. Writes go through [`crate::pipeline`].
 
-pub mod create;
-pub mod delete;
-pub mod deletecollection;
-pub mod get;
-pub mod list;
-pub mod patch;
-pub mod update;
-pub mod watch;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod deletecollection;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod patch;
+pub(crate) mod update;
+pub(crate) mod watch;

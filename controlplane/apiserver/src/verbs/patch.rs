@@ -22,12 +22,12 @@ const APPLY: &str = "application/apply-patch+yaml";
 const APPLY_CBOR: &str = "application/apply-patch+cbor";
 
 /// Whether a call is server-side apply.
-pub fn is_apply(call: &Call) -> bool {
+pub(crate) fn is_apply(call: &Call) -> bool {
     negotiate::content_type(&call.headers) == APPLY
 }
 
 /// Answers a `patch` of an object or of the part that a subresource shows.
-pub async fn patch(server: &Server, call: &Call, body: &[u8]) -> Result<Answer, ApiError> {
+pub(crate) async fn patch(server: &Server, call: &Call, body: &[u8]) -> Result<Answer, ApiError> {
     let form = get::form(call)?;
     let patch = Patch::parse(call, body)?;
     let apply = matches!(patch, Patch::Apply(..));
@@ -46,7 +46,7 @@ pub async fn patch(server: &Server, call: &Call, body: &[u8]) -> Result<Answer, 
 
 /// A parsed patch, with the issues found in it.
 #[derive(Debug, Clone)]
-pub enum Patch {
+pub(crate) enum Patch {
     /// RFC 6902.
     Json(Vec<json_patch::Operation>, Vec<String>),
     /// RFC 7386.
@@ -59,7 +59,7 @@ pub enum Patch {
 
 impl Patch {
     /// Reads the patch of a request.
-    pub fn parse(call: &Call, body: &[u8]) -> Result<Self, ApiError> {
+    pub(crate) fn parse(call: &Call, body: &[u8]) -> Result<Self, ApiError> {
         let built_in = call.kind.definition.is_none();
         let failed = |error| failure(call, &error);
         match negotiate::content_type(&call.headers).as_str() {
@@ -101,7 +101,11 @@ impl Patch {
     }
 
     /// The patched object, not decoded yet.
-    pub fn apply_to(&self, object: &Value, schema: Option<&Schema>) -> Result<Value, ApiError> {
+    pub(crate) fn apply_to(
+        &self,
+        object: &Value,
+        schema: Option<&Schema>,
+    ) -> Result<Value, ApiError> {
         let mut object = object.clone();
         let result = match self {
             Self::Json(operations, _) => json_patch::apply(object, operations),
@@ -172,7 +176,7 @@ fn undecodable(error: &DecodeError) -> ApiError {
 }
 
 /// A patch cannot give the object another name or namespace.
-pub fn check_identity(call: &Call, object: &Value) -> Result<(), ApiError> {
+pub(crate) fn check_identity(call: &Call, object: &Value) -> Result<(), ApiError> {
     if object.name() != call.name() {
         let sent = object.name();
         let wanted = call.name();
@@ -216,7 +220,7 @@ fn plain_failure(error: &PatchError) -> ApiError {
 }
 
 /// A failure to change this object.
-pub fn failure(call: &Call, error: &PatchError) -> ApiError {
+pub(crate) fn failure(call: &Call, error: &PatchError) -> ApiError {
     named(call, plain_failure(error))
 }
 

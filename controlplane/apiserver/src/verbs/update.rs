@@ -11,7 +11,7 @@ use crate::server::Server;
 use crate::verbs::{create, get};
 
 /// Answers an `update` of an object or of the part that a subresource shows.
-pub async fn update(server: &Server, call: &Call, body: &[u8]) -> Result<Answer, ApiError> {
+pub(crate) async fn update(server: &Server, call: &Call, body: &[u8]) -> Result<Answer, ApiError> {
     let form = get::form(call)?;
     let options = WriteOptions::parse(&call.query, "UpdateOptions", false)?;
     let decoded = codec::decode_body(server, call, body, &options)?;
@@ -38,7 +38,7 @@ fn check_name(call: &Call, decoded: &Decoded) -> Result<(), ApiError> {
 }
 
 /// 500 for a resource version in an object that is no number, as upstream answers.
-pub fn unreadable_version(version: &str) -> ApiError {
+pub(crate) fn unreadable_version(version: &str) -> ApiError {
     ApiError::internal(format!(
         "resourceVersion: Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: \
          invalid syntax"

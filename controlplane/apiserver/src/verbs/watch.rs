@@ -31,7 +31,7 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Answers a `watch`.
-pub async fn watch(server: &Server, call: &Call) -> Result<Answer, ApiError> {
+pub(crate) async fn watch(server: &Server, call: &Call) -> Result<Answer, ApiError> {
     list::validate(call, true)?;
     let pretty = call.query.get("pretty");
     let form = negotiate::accept(&call.headers, pretty, Offers::Watch, false)?;

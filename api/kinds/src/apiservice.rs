@@ -1,0 +1,91 @@
+//! APIServices: which server answers a group and version.
+
+use objects::k8s::jiff::Timestamp;
+use objects::names::{self, NameCheck};
+use objects::{FieldErrors, FieldPath, ObjectExt};
+use serde_json::{Value, json};
+
+use crate::kind::{Behaviour, Cell, WriteContext};
+
+/// The behaviour.
+pub(crate) struct ApiService;
+
+impl Behaviour for ApiService {
+    fn prepare_create(&self, object: &mut Value, _context: &WriteContext<'_>) {
+        object.remove_at(&["status"]);
+        // One that this server answers itself is available: there is nothing to reach.
+        if object.at(&["spec", "service"]).is_none() {
+            object["status"] = json!({"conditions": [{
+                "type": "Available",
+                "status": "True",
+                "reason": "Local",
+                "message": "Local APIServices are always available",
+                "lastTransitionTime": object.str_at(&["metadata", "creationTimestamp"]),
+            }]});
+        }
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value, context: &WriteContext<'_>) {
+        let part = if context.subresource == "status" { "spec" } else { "status" };
+        match old.get(part) {
+            Some(kept) => new[part] = kept.clone(),
+            None => {
+                new.remove_at(&[part]);
+            }
+        }
+    }
+
+    fn validate(&self, object: &Value, errors: &mut FieldErrors) {
+        let spec = FieldPath::new("spec");
+        let version = object.str_at(&["spec", "version"]);
+        let wanted = format!("{version}.{}", object.str_at(&["spec", "group"]));
+        if object.name() != wanted {
+            errors.invalid_str(
+                &FieldPath::new("metadata").child("name"),
+                object.name(),
+                "must be `spec.version+\".\"+spec.group`",
+            );
+        }
+        if version.is_empty() {
+            errors.required(&spec.child("version"), "");
+        }
+        let priority = |name: &str| object.i64_at(&["spec", name]).unwrap_or(0);
+        let group_priority = priority("groupPriorityMinimum");
+        if group_priority <= 0 || group_priority > 20_000 {
+            let path = spec.child("groupPriorityMinimum");
+            errors.invalid(&path, &json!(group_priority), "must be positive and less than 20000");
+        }
+        let version_priority = priority("versionPriority");
+        if version_priority <= 0 || version_priority > 1000 {
+            let path = spec.child("versionPriority");
+            errors.invalid(&path, &json!(version_priority), "must be positive and less than 1000");
+        }
+    }
+
+    fn name_check(&self) -> NameCheck {
+        names::name_is_path_segment
+    }
+
+    fn cells(&self, object: &Value, _now: Timestamp) -> Vec<Cell> {
+        let service = match object.at(&["spec", "service"]) {
+            Some(service) => {
+                format!("{}/{}", service.str_at(&["namespace"]), service.str_at(&["name"]))
+            }
+            None => "Local".into(),
+        };
+        let conditions = object.list_at(&["status", "conditions"]);
+        let available = objects::conditions::get(conditions, "Available");
+        let available = available.map_or(String::from("Unknown"), |condition| {
+            match (condition.str_at(&["status"]), condition.str_at(&["reason"])) {
+                ("True", _) | (_, "") => condition.str_at(&["status"]).to_string(),
+                (status, reason) => format!("{status} ({reason})"),
+            }
+        });
+        vec![
+            object.name().into(),
+            service.into(),
+            available.into(),
+            object.str_at(&["metadata", "creationTimestamp"]).into(),
+        ]
+    }
+}
