@@ -41,10 +41,10 @@ impl Behaviour for StatefulSet {
             strategy.default_zero("type", "RollingUpdate");
             strategy.default_to("rollingUpdate", json!({}));
         }
-        if strategy.text("type") == "RollingUpdate" {
-            if let Some(rolling) = strategy.field_mut("rollingUpdate") {
-                rolling.default_to("partition", 0);
-            }
+        if strategy.text("type") == "RollingUpdate"
+            && let Some(rolling) = strategy.field_mut("rollingUpdate")
+        {
+            rolling.default_to("partition", 0);
         }
         let retention = spec.map_mut("persistentVolumeClaimRetentionPolicy");
         retention.default_zero("whenDeleted", "Retain");

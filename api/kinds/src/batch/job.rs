@@ -214,10 +214,10 @@ fn check_change(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let (now, was) = (job.field("completions"), before.field("completions"));
     if !is_indexed(job) {
         check::immutable(errors, &here, now, was);
-    } else if now != was {
-        if let Some(count) = now.filter(|count| Some(*count) != job.field("parallelism")) {
-            errors.invalid(&here, count, "can only be modified in tandem with spec.parallelism");
-        }
+    } else if now != was
+        && let Some(count) = now.filter(|count| Some(*count) != job.field("parallelism"))
+    {
+        errors.invalid(&here, count, "can only be modified in tandem with spec.parallelism");
     }
     check::immutable_fields(errors, &path, (job, before), &["selector"]);
     check_template_change(new, old, errors);

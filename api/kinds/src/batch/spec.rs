@@ -110,11 +110,11 @@ fn check_completion_mode(spec: &Value, path: &FieldPath, errors: &mut FieldError
         errors.invalid(&path.child("parallelism"), &json!(parallelism), &detail);
     }
     let here = path.child("maxFailedIndexes");
-    if let (Some(failed), Some(completions)) = (failed, completions) {
-        if failed > completions {
-            let detail = "must be less than or equal to completions";
-            errors.invalid(&here, &json!(failed), detail);
-        }
+    if let (Some(failed), Some(completions)) = (failed, completions)
+        && failed > completions
+    {
+        let detail = "must be less than or equal to completions";
+        errors.invalid(&here, &json!(failed), detail);
     }
     if let Some(failed) = failed.filter(|failed| *failed > INDEXED_MAX) {
         let detail = format!("must be less than or equal to {INDEXED_MAX}");

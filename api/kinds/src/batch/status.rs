@@ -180,11 +180,11 @@ fn check_indexes(
     for (key, text) in [("completedIndexes", Some(done)), ("failedIndexes", failed)] {
         let (Some(text), Some(completions)) = (text, completions) else { continue };
         let relevant = changed(key) && (key == "completedIndexes" || per_index);
-        if let Err(fault) = intervals(text, completions) {
-            if relevant {
-                let detail = format!("error parsing {key}: {fault}");
-                errors.invalid_str(&path.child(key), text, &detail);
-            }
+        if let Err(fault) = intervals(text, completions)
+            && relevant
+        {
+            let detail = format!("error parsing {key}: {fault}");
+            errors.invalid_str(&path.child(key), text, &detail);
         }
     }
     if changed("completedIndexes") && !done.is_empty() && !is_indexed(spec) {
@@ -240,10 +240,10 @@ fn check_frozen_times(
     errors: &mut FieldErrors,
 ) {
     let (now, then) = (status.field("completionTime"), before.field("completionTime"));
-    if let (Some(now), Some(then)) = (now, then) {
-        if now != then {
-            errors.invalid(&path.child("completionTime"), now, "field is immutable");
-        }
+    if let (Some(now), Some(then)) = (now, then)
+        && now != then
+    {
+        errors.invalid(&path.child("completionTime"), now, "field is immutable");
     }
     let (now, then) = (status.field("startTime"), before.field("startTime"));
     let suspended =

@@ -122,12 +122,12 @@ fn check_amounts(
 ) {
     let get = |list: &str| amounts.get(list);
     let mut compare = |low: (&str, &str), high: (&str, &str), at: &str, print_low: bool| {
-        if let (Some(a), Some(b)) = (get(low.0), get(high.0)) {
-            if a > b {
-                let detail = format!("{} value {a} is greater than {} value {b}", low.1, high.1);
-                let value = if print_low { a } else { b }.to_string();
-                errors.invalid_str(&path.child(at).key(name), &value, &detail);
-            }
+        if let (Some(a), Some(b)) = (get(low.0), get(high.0))
+            && a > b
+        {
+            let detail = format!("{} value {a} is greater than {} value {b}", low.1, high.1);
+            let value = if print_low { a } else { b }.to_string();
+            errors.invalid_str(&path.child(at).key(name), &value, &detail);
         }
     };
     let (min, max) = (("min", "min"), ("max", "max"));
@@ -139,14 +139,14 @@ fn check_amounts(
     compare(min, limit, "default", true);
     compare(limit, max, "default", false);
     check_ratio(name, amounts, path, errors);
-    if let (Some(limit), Some(request)) = (get("default"), get("defaultRequest")) {
-        if !may_overcommit(name) && limit != request {
-            let detail = format!(
-                "default value {limit} must equal to defaultRequest value {request} in {name}"
-            );
-            let here = path.child("defaultRequest").key(name);
-            errors.invalid_str(&here, &request.to_string(), &detail);
-        }
+    if let (Some(limit), Some(request)) = (get("default"), get("defaultRequest"))
+        && !may_overcommit(name)
+        && limit != request
+    {
+        let detail =
+            format!("default value {limit} must equal to defaultRequest value {request} in {name}");
+        let here = path.child("defaultRequest").key(name);
+        errors.invalid_str(&here, &request.to_string(), &detail);
     }
 }
 

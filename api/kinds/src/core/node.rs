@@ -21,10 +21,10 @@ impl Behaviour for Node {
     fn default(&self, object: &mut Value) {
         default_pod_cidrs(object.map_mut("spec"));
         let status = object.map_mut("status");
-        if status.field("allocatable").is_none() {
-            if let Some(capacity) = status.field("capacity").cloned() {
-                status.set_at(&["allocatable"], capacity);
-            }
+        if status.field("allocatable").is_none()
+            && let Some(capacity) = status.field("capacity").cloned()
+        {
+            status.set_at(&["allocatable"], capacity);
         }
         default_resources(status.field_mut("capacity"));
         default_resources(status.field_mut("allocatable"));

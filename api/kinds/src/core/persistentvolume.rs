@@ -287,10 +287,8 @@ fn check_namespaces(key: &str, source: &Value, path: &FieldPath, errors: &mut Fi
                 errors.required(&path.child("secretRef").child("namespace"), "");
             }
         }
-        "azureFile" => {
-            if source.text_opt("secretNamespace") == Some("") {
-                errors.required(&path.child("secretNamespace"), "");
-            }
+        "azureFile" if source.text_opt("secretNamespace") == Some("") => {
+            errors.required(&path.child("secretNamespace"), "");
         }
         "glusterfs" => {
             let here = path.child("endpointsNamespace");

@@ -87,13 +87,12 @@ impl Behaviour for ResourceQuota {
             let limit_name = format!("limits.{name}");
             if let (Some((request_name, request)), Some(limit)) =
                 (request, amount(hard, &limit_name))
+                && request > limit
             {
-                if request > limit {
-                    out.push(format!(
-                        "ResourceQuota {request_name} ({request}) should be less than \
+                out.push(format!(
+                    "ResourceQuota {request_name} ({request}) should be less than \
                          {limit_name} ({limit})"
-                    ));
-                }
+                ));
             }
         }
         out

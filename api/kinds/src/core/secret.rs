@@ -90,24 +90,20 @@ fn check_type(object: &Value, path: &FieldPath, errors: &mut FieldErrors) {
     let data = part(object, &["data"]);
     let has = |key: &str| data.field(key).is_some();
     match object.text("type") {
-        "kubernetes.io/service-account-token" => {
-            if part(object, &["metadata", "annotations"]).text(ACCOUNT_NAME).is_empty() {
-                let path = FieldPath::new("metadata").child("annotations").key(ACCOUNT_NAME);
-                errors.required(&path, "");
-            }
+        "kubernetes.io/service-account-token"
+            if part(object, &["metadata", "annotations"]).text(ACCOUNT_NAME).is_empty() =>
+        {
+            let path = FieldPath::new("metadata").child("annotations").key(ACCOUNT_NAME);
+            errors.required(&path, "");
         }
         "kubernetes.io/dockercfg" => check_json(data, ".dockercfg", path, errors),
         "kubernetes.io/dockerconfigjson" => check_json(data, ".dockerconfigjson", path, errors),
-        "kubernetes.io/basic-auth" => {
-            if !has("username") && !has("password") {
-                errors.required(&path.key("username"), "");
-                errors.required(&path.key("password"), "");
-            }
+        "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
+            errors.required(&path.key("username"), "");
+            errors.required(&path.key("password"), "");
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.text("ssh-privatekey").is_empty() {
-                errors.required(&path.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if data.text("ssh-privatekey").is_empty() => {
+            errors.required(&path.key("ssh-privatekey"), "");
         }
         "kubernetes.io/tls" => {
             for key in ["tls.crt", "tls.key"].iter().filter(|key| !has(key)) {

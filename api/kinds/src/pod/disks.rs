@@ -127,19 +127,19 @@ pub(crate) fn check_iscsi(source: &Value, path: &FieldPath, errors: &mut FieldEr
     let malformed = "must be valid format";
     check::required(errors, source, path, "targetPortal");
     let name = source.text("iqn");
-    if check::required(errors, source, path, "iqn") {
-        if let Some(prefix_unknown) = iscsi_name_fault(name) {
-            let detail = if prefix_unknown { unknown } else { malformed };
-            errors.invalid_str(&path.child("iqn"), name, detail);
-        }
+    if check::required(errors, source, path, "iqn")
+        && let Some(prefix_unknown) = iscsi_name_fault(name)
+    {
+        let detail = if prefix_unknown { unknown } else { malformed };
+        errors.invalid_str(&path.child("iqn"), name, detail);
     }
     check_lun(source, path, errors);
     check_chap(source, path, errors);
-    if let Some(name) = source.text_opt("initiatorName") {
-        if let Some(prefix_unknown) = iscsi_name_fault(name) {
-            let detail = if prefix_unknown { unknown } else { malformed };
-            errors.invalid_str(&path.child("initiatorname"), name, detail);
-        }
+    if let Some(name) = source.text_opt("initiatorName")
+        && let Some(prefix_unknown) = iscsi_name_fault(name)
+    {
+        let detail = if prefix_unknown { unknown } else { malformed };
+        errors.invalid_str(&path.child("initiatorname"), name, detail);
     }
 }
 
@@ -165,10 +165,10 @@ pub(crate) fn check_iscsi_pv(
     check_lun(source, path, errors);
     check_chap(source, path, errors);
     check_secret_name(source, path, errors);
-    if let Some(name) = source.text_opt("initiatorName") {
-        if iscsi_name_fault(name).is_some() {
-            errors.invalid_str(&path.child("initiatorname"), name, "must be valid format");
-        }
+    if let Some(name) = source.text_opt("initiatorName")
+        && iscsi_name_fault(name).is_some()
+    {
+        errors.invalid_str(&path.child("initiatorname"), name, "must be valid format");
     }
 }
 

@@ -335,11 +335,11 @@ pub(crate) fn check_annotations(
     errors: &mut FieldErrors,
 ) {
     let annotations = part(meta, &["annotations"]);
-    if let Some(value) = annotations.text_opt(MIRROR) {
-        if spec.text("nodeName").is_empty() {
-            let detail = "must set spec.nodeName if mirror pod annotation is set";
-            errors.invalid_str(&path.key(MIRROR), value, detail);
-        }
+    if let Some(value) = annotations.text_opt(MIRROR)
+        && spec.text("nodeName").is_empty()
+    {
+        let detail = "must set spec.nodeName if mirror pod annotation is set";
+        errors.invalid_str(&path.key(MIRROR), value, detail);
     }
     let cost_key = "controller.kubernetes.io/pod-deletion-cost";
     if let Some(cost) = annotations.text_opt(cost_key) {

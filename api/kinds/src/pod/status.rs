@@ -36,11 +36,11 @@ pub(crate) fn check_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     check_claim_statuses(new, status, &path.child("resourceClaimStatuses"), errors);
     check_addresses(status, before, "podIPs", &path, errors);
     let host_ips = status.items("hostIPs");
-    if let Some(first) = host_ips.first().map(|ip| ip.text("ip")) {
-        if first != status.text("hostIP") {
-            let here = path.child("hostIPs").index(0).child("ip");
-            errors.invalid_str(&here, first, "must be equal to `hostIP`");
-        }
+    if let Some(first) = host_ips.first().map(|ip| ip.text("ip"))
+        && first != status.text("hostIP")
+    {
+        let here = path.child("hostIPs").index(0).child("ip");
+        errors.invalid_str(&here, first, "must be equal to `hostIP`");
     }
     check_addresses(status, before, "hostIPs", &path, errors);
 }

@@ -91,14 +91,13 @@ pub(crate) fn check_host_process(spec: &Value, path: &FieldPath, errors: &mut Fi
     each_container(spec, path, |container, path| {
         all += 1;
         let own = part(container, &["securityContext", "windowsOptions"]).flag_opt("hostProcess");
-        if let (Some(pod), Some(own)) = (pod, own) {
-            if pod != own {
-                let detail = format!(
-                    "pod hostProcess value must be identical if both are specified, was {pod}"
-                );
-                let here = path.child("securityContext").child("windowsOptions");
-                errors.invalid(&here.child("hostProcess"), &json!(own), &detail);
-            }
+        if let (Some(pod), Some(own)) = (pod, own)
+            && pod != own
+        {
+            let detail =
+                format!("pod hostProcess value must be identical if both are specified, was {pod}");
+            let here = path.child("securityContext").child("windowsOptions");
+            errors.invalid(&here.child("hostProcess"), &json!(own), &detail);
         }
         host += i32::from(own.or(pod).unwrap_or(false));
     });
@@ -166,10 +165,8 @@ fn check_windows(spec: &Value, path: &FieldPath, errors: &mut FieldErrors) {
                     errors.forbidden(&path.child(key), detail);
                 }
             }
-            "shareProcessNamespace" => {
-                if spec.field(key).is_some() {
-                    errors.forbidden(&path.child(key), detail);
-                }
+            "shareProcessNamespace" if spec.field(key).is_some() => {
+                errors.forbidden(&path.child(key), detail);
             }
             key if security.field(key).is_some() => {
                 errors.forbidden(&path.child("securityContext").child(key), detail);

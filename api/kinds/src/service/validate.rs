@@ -61,12 +61,12 @@ fn check_topology(object: &Value, errors: &mut FieldErrors) {
     let (hints, mode) =
         ("service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode");
     let values = (annotations.text_opt(hints), annotations.text_opt(mode));
-    if let (Some(old), Some(new)) = values {
-        if old != new {
-            let path = FieldPath::new("metadata").child("annotations").key(mode);
-            let detail = format!("must match annotations[{hints}] when both are specified");
-            errors.invalid_str(&path, new, &detail);
-        }
+    if let (Some(old), Some(new)) = values
+        && old != new
+    {
+        let path = FieldPath::new("metadata").child("annotations").key(mode);
+        let detail = format!("must match annotations[{hints}] when both are specified");
+        errors.invalid_str(&path, new, &detail);
     }
 }
 
@@ -335,11 +335,13 @@ fn check_class(spec: &Value, old: Option<&Value>, path: &FieldPath, errors: &mut
     let here = path.child("loadBalancerClass");
     let class = spec.text_opt("loadBalancerClass");
     let balanced = |spec: &Value| spec.text("type") == "LoadBalancer";
-    if let Some(old) = old {
-        if balanced(old) && balanced(spec) && old.text_opt("loadBalancerClass") != class {
-            let value = spec.field("loadBalancerClass").unwrap_or(&NOTHING);
-            errors.invalid(&here, value, "may not change once set");
-        }
+    if let Some(old) = old
+        && balanced(old)
+        && balanced(spec)
+        && old.text_opt("loadBalancerClass") != class
+    {
+        let value = spec.field("loadBalancerClass").unwrap_or(&NOTHING);
+        errors.invalid(&here, value, "may not change once set");
     }
     match class {
         Some(class) if balanced(spec) => check::qualified_name(errors, &here, class),
@@ -437,10 +439,10 @@ fn check_list_change(
         let detail = format!("primary {what} can not be unset");
         errors.invalid(&here.index(0), &json!(now), &detail);
     }
-    if let (Some(now), Some(was)) = (now.first(), was.first()) {
-        if now != was {
-            errors.invalid(&here.index(0), &printed, "may not change once set");
-        }
+    if let (Some(now), Some(was)) = (now.first(), was.first())
+        && now != was
+    {
+        errors.invalid(&here.index(0), &printed, "may not change once set");
     }
     if now.len() < was.len() && now.len() == 1 && spec.text("ipFamilyPolicy") != "SingleStack" {
         let policy = spec.field("ipFamilyPolicy").unwrap_or(&NOTHING);
