@@ -148,6 +148,7 @@ fn dns_config(config: &Config) -> dns::Config {
         upstreams: Vec::new(),
         stub_domains: Vec::new(),
         resolv_conf: PathBuf::from(RESOLV_CONF),
+        hold_dir: Some(config.run_dir.join("dns")),
     }
 }
 

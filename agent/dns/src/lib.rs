@@ -8,6 +8,7 @@
 mod answer;
 mod dump;
 mod forward;
+mod hold;
 mod message;
 mod query;
 mod records;
@@ -33,6 +34,8 @@ pub struct Config {
     pub stub_domains: Vec<(String, Vec<SocketAddr>)>,
     /// The node's `resolv.conf`, read again when it changes.
     pub resolv_conf: PathBuf,
+    /// Folder in which it is recorded who holds the sockets while no agent runs; `None` for nobody.
+    pub hold_dir: Option<PathBuf>,
 }
 
 /// What went wrong.
@@ -48,12 +51,10 @@ pub enum DnsError {
         source: Box<hickory_proto::ProtoError>,
     },
     /// The address is not this node's, or is in use.
-    #[error("listen on {address} over {transport}")]
+    #[error("listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// `UDP` or `TCP`.
-        transport: &'static str,
         /// The cause.
         #[source]
         source: std::io::Error,

@@ -1,6 +1,7 @@
 //! Keeps the index in step with the API, and serves.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hickory_proto::rr::Name;
 use informer::{Change, Index, Object as _, Source, View, reflect};
@@ -20,6 +21,9 @@ use crate::records::{Records, record};
 use crate::server::{Answerer, Sockets};
 use crate::{Config, DnsError};
 
+/// How long questions wait for the first look at the API: resolvers ask again after 5 s, and an
+/// agent that cannot reach the API shall still pass on questions about other names.
+const SYNC_WAIT: Duration = Duration::from_secs(2);
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// What DNS is answered from; shared with the process's other components. `slices` needs the index
@@ -41,6 +45,11 @@ impl Views {
         Index::new(Self::BY_SERVICE, |slice| {
             service_of(slice).map(|service| service.to_string()).into_iter().collect()
         })
+    }
+
+    async fn wait_synced(&self) {
+        self.services.wait_synced().await;
+        self.slices.wait_synced().await;
     }
 
     /// Views of their own over `client`.
@@ -103,23 +112,25 @@ impl Dns {
     /// # Errors
     /// If an address cannot be listened on.
     pub async fn run(&self, views: Views, shutdown: CancellationToken) -> Result<(), DnsError> {
-        let sockets = Sockets::bind(&self.config.addresses).await?;
+        let sockets = Sockets::bind(&self.config).await?;
         info!(addresses = ?self.config.addresses, domain = self.config.domain, "serving DNS");
+        let serving = async {
+            // What is asked in the first moments can wait for the index to be complete.
+            drop(tokio::time::timeout(SYNC_WAIT, views.wait_synced()).await);
+            sockets.serve(Arc::clone(&self.answerer)).await;
+        };
         tokio::select! {
-            () = sockets.serve(Arc::clone(&self.answerer)) => {}
-            () = self.follow(views) => {}
+            () = serving => {}
+            () = self.follow(&views) => {}
             () = shutdown.cancelled() => debug!("stopped"),
         }
         Ok(())
     }
 
-    async fn follow(&self, views: Views) {
+    async fn follow(&self, views: &Views) {
         let mut services = views.services.changes();
         let mut slices = views.slices.changes();
-        let all_synced = async {
-            views.services.wait_synced().await;
-            views.slices.wait_synced().await;
-        };
+        let all_synced = views.wait_synced();
         tokio::pin!(all_synced);
         let mut synced = false;
         loop {
@@ -128,18 +139,18 @@ impl Dns {
                 // before absence is believed.
                 biased;
                 change = services.next() => match change {
-                    Some(Change::Object { key, .. }) => self.set(&views, &key),
-                    Some(Change::Resync) => self.set_all(&views),
+                    Some(Change::Object { key, .. }) => self.set(views, &key),
+                    Some(Change::Resync) => self.set_all(views),
                     None => return,
                 },
                 change = slices.next() => match change {
                     Some(Change::Object { old, new, .. }) => {
                         let touched = [old, new].into_iter().flatten();
                         for service in touched.filter_map(|slice| service_of(&slice)) {
-                            self.set(&views, &service);
+                            self.set(views, &service);
                         }
                     }
-                    Some(Change::Resync) => self.set_all(&views),
+                    Some(Change::Resync) => self.set_all(views),
                     None => return,
                 },
                 () = &mut all_synced, if !synced => {

@@ -13,11 +13,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use crate::DnsError;
 use crate::answer::{Outcome, Reply, Zone, answer};
 use crate::forward::{ForwardError, Forwarder};
+use crate::hold::{self, Pair};
 use crate::message::{Question, Transport, answers};
 use crate::records::Records;
+use crate::{Config, DnsError};
 
 /// Longest question over UDP; real ones are far below.
 const DATAGRAM_BYTES: usize = 4_096;
@@ -45,14 +46,19 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Binds both transports of every address.
-    pub(crate) async fn bind(addresses: &[SocketAddr]) -> Result<Self, DnsError> {
+    /// Binds both transports of every address, or takes over those that are held.
+    pub(crate) async fn bind(config: &Config) -> Result<Self, DnsError> {
         let mut sockets = Self { udp: Vec::new(), tcp: Vec::new() };
-        for address in addresses {
-            let failed =
-                |transport| move |source| DnsError::Listen { address: *address, transport, source };
-            sockets.udp.push(UdpSocket::bind(address).await.map_err(failed("UDP"))?);
-            sockets.tcp.push(TcpListener::bind(address).await.map_err(failed("TCP"))?);
+        for address in &config.addresses {
+            let failed = |source| DnsError::Listen { address: *address, source };
+            let Pair { udp, tcp } = match &config.hold_dir {
+                Some(dir) => hold::sockets(dir, *address).await.map_err(failed)?,
+                None => hold::bind(*address).map_err(failed)?,
+            };
+            udp.set_nonblocking(true).map_err(failed)?;
+            tcp.set_nonblocking(true).map_err(failed)?;
+            sockets.udp.push(UdpSocket::from_std(udp).map_err(failed)?);
+            sockets.tcp.push(TcpListener::from_std(tcp).map_err(failed)?);
         }
         Ok(sockets)
     }

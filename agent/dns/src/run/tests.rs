@@ -33,6 +33,7 @@ impl Served {
             upstreams,
             stub_domains: Vec::new(),
             resolv_conf: "/nonexistent/resolv.conf".into(),
+            hold_dir: None,
         };
         let (service_view, services) = View::new(Vec::new());
         let (slice_view, slices) = View::new(vec![Views::by_service()]);
@@ -229,6 +230,7 @@ async fn an_address_in_use_is_an_error_that_names_it() {
         upstreams: Vec::new(),
         stub_domains: Vec::new(),
         resolv_conf: "/nonexistent".into(),
+        hold_dir: None,
     };
     let views = Views {
         services: View::fixed([], Vec::new()),
@@ -236,5 +238,5 @@ async fn an_address_in_use_is_an_error_that_names_it() {
     };
     let dns = Dns::new(config).unwrap();
     let error = dns.run(views, CancellationToken::new()).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("listen on {address} over UDP"));
+    assert_eq!(error.to_string(), format!("listen on {address}"));
 }
