@@ -12,12 +12,6 @@ pub(crate) fn create(object: &mut Value, status: Value) {
     set_generation(object, 1);
 }
 
-/// A new object starts without a status, and with generation 1.
-pub(crate) fn create_without_status(object: &mut Value) {
-    object.remove_at(&["status"]);
-    set_generation(object, 1);
-}
-
 /// How an update is made to keep to its part of the object.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Split {

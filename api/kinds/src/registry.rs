@@ -146,7 +146,7 @@ impl Registry {
         }
         groups[custom_from..].sort_by(|a, b| a.name.cmp(&b.name));
         for group in &mut groups[custom_from..] {
-            group.versions.sort_by(|a, b| version_rank(&b.name).cmp(&version_rank(&a.name)));
+            group.versions.sort_by_key(|version| std::cmp::Reverse(version_rank(&version.name)));
             for version in &mut group.versions {
                 version.kinds.sort_by(|a, b| a.names.plural.cmp(&b.names.plural));
             }

@@ -121,7 +121,7 @@ impl ApiServer {
             tokens,
             allocations,
             metrics: Metrics::default(),
-            openapi: OpenApi::default(),
+            openapi: OpenApi,
             shutdown,
             config,
         });
