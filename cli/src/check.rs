@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn a_missing_memory_controller_degrades() {
         let root = tempfile::tempdir().expect("a folder");
-        std::fs::write(root.path().join("cgroup.controllers"), "cpuset cpu pids").expect("written");
+        fs::write(root.path().join("cgroup.controllers"), "cpuset cpu pids").expect("written");
         let Verdict::Degraded(text) = cgroups(root.path()) else { panic!("it should degrade") };
         assert!(text.contains("cgroup_enable=memory"), "{text}");
         assert!(matches!(cgroup_v2(root.path()), Verdict::Good(_)));

@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Everything that is kept in `DATA_DIR/server/pki`.
 pub(crate) struct Identities {
     folder: PathBuf,
-    pub(crate) authority: Authority,
+    pub(crate) authority: Arc<Authority>,
     /// Signs service-account tokens.
     pub(crate) service_account_key_pem: String,
     names: Vec<String>,
@@ -35,7 +35,7 @@ impl Identities {
     pub(crate) fn open(config: &Config, service_ip: IpAddr) -> Result<Self> {
         let folder = config.data_dir.join("server/pki");
         Ok(Self {
-            authority: Authority::open(&folder)?,
+            authority: Arc::new(Authority::open(&folder)?),
             service_account_key_pem: service_account_key(&folder)?,
             names: serving_names(config, service_ip),
             node_name: config.node_name.clone(),

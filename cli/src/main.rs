@@ -15,6 +15,7 @@ mod pki;
 mod pods_dump;
 mod server;
 mod settings;
+mod signer;
 mod status;
 mod supervisor;
 mod token;

@@ -17,7 +17,7 @@ use crate::identities::Identities;
 use crate::pki::Serving;
 use crate::settings::Config;
 use crate::supervisor::Supervisor;
-use crate::{check, debug, kubeconfig, node, token};
+use crate::{check, debug, kubeconfig, node, signer, token};
 
 /// How long Events are kept: upstream's hour.
 const EVENT_TTL: Duration = Duration::from_secs(60 * 60);
@@ -205,10 +205,15 @@ async fn start_control_plane(
         scheduler::run(scheduler, client_of_scheduler, views, shutdown).await;
         Ok(())
     });
+    let client_of_signer = client(api, "system:kube-controller-manager", &["system:masters"]);
+    let authority = Arc::clone(&identities.authority);
+    let shutdown = supervisor.shutdown();
+    supervisor.start("signer", signer::run(client_of_signer, authority, shutdown));
     let join = token::lasting(
         &config.data_dir.join("server/node-token"),
         identities.authority.certificate_pem(),
     )?;
     let admin = client(api, "kubernetes-admin", &["system:masters"]);
+    token::allow_joining(&admin).await?;
     token::publish(&admin, &join, Duration::ZERO).await
 }

@@ -7,11 +7,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleRef, Subject};
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
 use rand::Rng;
 
 use crate::pki::{JoinToken, write_private};
 use crate::settings::Folders;
+
+/// The group of those who hold a join token.
+pub(crate) const NODE_BOOTSTRAPPERS: &str = "system:bootstrappers:skeg:node";
 
 /// Subcommands of `token`.
 #[derive(Debug, Subcommand)]
@@ -113,7 +117,7 @@ pub(crate) async fn publish(client: &kube::Client, token: &JoinToken, ttl: Durat
         ("token-secret", &token.secret),
         ("usage-bootstrap-authentication", "true"),
         ("usage-bootstrap-signing", "true"),
-        ("auth-extra-groups", "system:bootstrappers:skeg:node"),
+        ("auth-extra-groups", NODE_BOOTSTRAPPERS),
     ]
     .into_iter()
     .map(|(key, value)| (key.to_string(), value.to_string()))
@@ -135,6 +139,29 @@ pub(crate) async fn publish(client: &kube::Client, token: &JoinToken, ttl: Durat
     match secrets.create(&PostParams::default(), &secret).await {
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
         other => other.map(drop).context("publish the join token"),
+    }
+}
+
+/// Lets holders of a join token ask for a node's certificate. Kept if it is there already.
+pub(crate) async fn allow_joining(client: &kube::Client) -> Result<()> {
+    let binding = ClusterRoleBinding {
+        metadata: ObjectMeta { name: Some("skeg:node-bootstrapper".into()), ..Default::default() },
+        role_ref: RoleRef {
+            api_group: Some("rbac.authorization.k8s.io".into()),
+            kind: "ClusterRole".into(),
+            name: "system:node-bootstrapper".into(),
+        },
+        subjects: Some(vec![Subject {
+            api_group: Some("rbac.authorization.k8s.io".into()),
+            kind: "Group".into(),
+            name: NODE_BOOTSTRAPPERS.into(),
+            namespace: None,
+        }]),
+    };
+    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+    match bindings.create(&PostParams::default(), &binding).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        other => other.map(drop).context("let nodes join"),
     }
 }
 

@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 
 pub(crate) use files::write_private;
@@ -81,11 +81,6 @@ impl Authority {
         &self.certificate_pem
     }
 
-    /// The authority's private key, PEM.
-    pub(crate) fn key_pem(&self) -> &str {
-        &self.key_pem
-    }
-
     fn issuer(&self) -> Result<Issuer<'static, KeyPair>> {
         let key = KeyPair::from_pem(&self.key_pem).context("parse the authority's key")?;
         Issuer::from_ca_cert_pem(&self.certificate_pem, key)
@@ -106,6 +101,19 @@ impl Authority {
         write_private(&key, &identity.key_pem)?;
         files::write(&certificate, &identity.certificate_pem)?;
         Ok(identity)
+    }
+
+    /// Signs a request of somebody who holds the key; PEM, the authority's certificate behind it.
+    pub(crate) fn sign_request(
+        &self,
+        mut request: CertificateSigningRequestParams,
+        life: Duration,
+        now: SystemTime,
+    ) -> Result<String> {
+        request.params.not_before = (now - CLOCK_SKEW).into();
+        request.params.not_after = (now + life).into();
+        let certificate = request.signed_by(&self.issuer()?).context("sign the certificate")?;
+        Ok(certificate.pem() + &self.certificate_pem)
     }
 
     fn sign(&self, leaf: &Leaf, now: SystemTime) -> Result<Identity> {
