@@ -4,38 +4,34 @@
 //! the configuration gets 403. Paths and parameters are upstream's
 //! (kubernetes pkg/kubelet/server/server.go, v1.36).
 
+mod auth;
 mod channels;
+mod connections;
 mod exec;
 mod forward;
 mod logs;
+mod outgoing;
 mod query;
 mod route;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod upgrade;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use rustls::pki_types::CertificateDer;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tracing::Instrument as _;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::config::ServerConfig;
 use crate::context::Context;
 use crate::pods::Registry;
-
-/// Longest TLS handshake.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+use connections::Limits;
 
 /// A body that is in memory or comes piece by piece.
 type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
@@ -44,6 +40,32 @@ type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
 pub(crate) struct Server {
     context: Arc<Context>,
     registry: Arc<Registry>,
+    streams: Streams,
+}
+
+/// What goes on after a request has been answered: no more of it is there once the server ends.
+#[derive(Debug, Clone)]
+struct Streams {
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Streams {
+    fn new(shutdown: CancellationToken) -> Self {
+        Self { tasks: TaskTracker::new(), shutdown }
+    }
+
+    /// Does this in the background, until it is done or the server shuts down.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move { shutdown.run_until_cancelled(work).await });
+    }
+
+    /// Waits until nothing is left; call it after shutdown.
+    async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
 }
 
 fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
@@ -64,74 +86,17 @@ fn json(value: &serde_json::Value) -> Response<Body> {
     response
 }
 
-/// Serves until shutdown.
+/// Serves until shutdown. Requests under way are answered first; streams are cut, which kills the
+/// processes that were started for them.
 pub(crate) async fn serve(listener: TcpListener, context: Arc<Context>, registry: Arc<Registry>) {
-    let server = Arc::new(Server { context: Arc::clone(&context), registry });
-    let acceptor = TlsAcceptor::from(Arc::clone(&context.config.server.tls));
-    loop {
-        let accepted = tokio::select! {
-            () = context.shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let task = connection(Arc::clone(&server), acceptor.clone(), stream);
-                tokio::spawn(task.instrument(tracing::info_span!("connection", %peer)));
-            }
-            Err(error) => {
-                // Out of descriptors, most likely: let some be closed first.
-                tracing::warn!(%error, "connection not accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: TcpStream) {
-    // Interactive streams send small pieces.
-    drop(stream.set_nodelay(true));
-    let stream = match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
-        Err(_) => return tracing::debug!("TLS handshake took too long"),
-    };
-    let certificates = stream.get_ref().1.peer_certificates();
-    let allowed = is_allowed(certificates, &server.context.config.server);
-    let shutdown = server.context.shutdown.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let shutdown = context.shutdown.clone();
+    let streams = Streams::new(shutdown.clone());
+    let server =
+        Arc::new(Server { context: Arc::clone(&context), registry, streams: streams.clone() });
+    let answer = move |request: Request<Incoming>| {
         let server = Arc::clone(&server);
-        async move {
-            let response = if allowed {
-                route::answer(&server, request).await
-            } else {
-                text(StatusCode::FORBIDDEN, "Forbidden: this client may not use the kubelet")
-            };
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let builder = auto::Builder::new(TokioExecutor::new());
-    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    tokio::select! {
-        served = served => if let Err(error) = served {
-            tracing::debug!(error, "connection broke");
-        },
-        () = shutdown.cancelled() => {}
-    }
-}
-
-/// Whether the client's certificate names somebody who may use this server.
-fn is_allowed(certificates: Option<&[CertificateDer<'_>]>, config: &ServerConfig) -> bool {
-    let Some(first) = certificates.and_then(|certificates| certificates.first()) else {
-        return false;
+        async move { route::answer(&server, request).await }
     };
-    let Ok((_, certificate)) = X509Certificate::from_der(first) else { return false };
-    let subject = certificate.subject();
-    let is_one_of = |listed: &[String], name: Result<&str, _>| {
-        let name: Result<&str, x509_parser::error::X509Error> = name;
-        name.is_ok_and(|name| listed.iter().any(|known| known == name))
-    };
-    subject.iter_common_name().any(|name| is_one_of(&config.client_names, name.as_str()))
-        || subject
-            .iter_organization()
-            .any(|name| is_one_of(&config.client_organizations, name.as_str()))
+    connections::serve(listener, &context.config.server, Limits::default(), answer, shutdown).await;
+    streams.ended().await;
 }

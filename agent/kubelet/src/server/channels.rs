@@ -16,7 +16,7 @@ pub(super) const STDOUT: u8 = 1;
 pub(super) const STDERR: u8 = 2;
 pub(super) const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
-const CLOSE: u8 = 255;
+pub(super) const CLOSE: u8 = 255;
 
 /// A message from the client.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,25 +2,27 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
+use futures::stream::SplitStream;
+use futures::{FutureExt as _, StreamExt as _};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use runtime::{ContainerState, ExecSpec, RuntimeError, Streams};
 use rustix::termios::{Winsize, tcsetwinsize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tracing::Instrument as _;
 
 use super::channels::{ERROR, PROTOCOLS, Received, STDERR, STDOUT, frame, parse, verdict};
+use super::outgoing::{PING_EVERY, linger, send_all};
 use super::query::Parameters;
 use super::route::Target;
-use super::upgrade::{Socket, agree};
+use super::upgrade::agree;
 use super::{Body, Server, text};
 use crate::act::{hook, whole};
 use crate::pod::PodExt;
@@ -46,12 +48,50 @@ fn running(target: &Target) -> Result<String, Response<Body>> {
     })
 }
 
+/// The streams that a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) stdin: bool,
+    pub(super) stdout: bool,
+    pub(super) stderr: bool,
+    pub(super) tty: bool,
+}
+
+impl Wanted {
+    /// Reads the parameters, which have one name here and another in the API.
+    /// Source: kubernetes cri/streaming/remotecommand/httpstream.go, `NewOptions`.
+    pub(super) fn parse(parameters: &Parameters) -> Result<Self, &'static str> {
+        let tty = parameters.flag(&["tty"]);
+        let wanted = Self {
+            stdin: parameters.flag(&["stdin", "input"]),
+            stdout: parameters.flag(&["stdout", "output"]),
+            // A terminal has one output.
+            stderr: parameters.flag(&["stderr", "error"]) && !tty,
+            tty,
+        };
+        if wanted.stdin || wanted.stdout || wanted.stderr {
+            Ok(wanted)
+        } else {
+            Err("you must specify at least 1 of stdin, stdout, stderr\n")
+        }
+    }
+
+    /// The channel on which an empty message says that the connection stands: the lowest one that
+    /// is written.
+    fn first_channel(self) -> u8 {
+        match self {
+            Self { stdout: true, .. } => STDOUT,
+            Self { stderr: true, .. } => STDERR,
+            _ => ERROR,
+        }
+    }
+}
+
 /// A process and its streams.
-struct Session {
-    streams: Streams,
-    /// Ends with the process.
-    exit: BoxFuture<'static, Result<i32, RuntimeError>>,
-    tty: bool,
+pub(super) struct Session {
+    pub(super) streams: Streams,
+    /// Ends with the process; dropping it ends the process.
+    pub(super) exit: BoxFuture<'static, Result<i32, RuntimeError>>,
 }
 
 /// Runs a command in the container, its streams on a WebSocket.
@@ -65,22 +105,21 @@ pub(super) fn exec(
         Ok(id) => id,
         Err(response) => return response,
     };
-    let spec = ExecSpec {
-        args: parameters.all("command").map(str::to_owned).collect(),
-        tty: parameters.flag(&["tty"]),
-        stdin: parameters.flag(&["stdin", "input"]),
+    let wanted = match Wanted::parse(parameters) {
+        Ok(wanted) => wanted,
+        Err(message) => return text(StatusCode::BAD_REQUEST, message),
     };
+    let args = parameters.all("command").map(str::to_owned).collect();
+    let spec = ExecSpec { args, tty: wanted.tty, stdin: wanted.stdin };
     if spec.args.is_empty() {
         return text(StatusCode::BAD_REQUEST, "you must specify at least one command\n");
     }
     let runtime = Arc::clone(&server.context.deps.runtime);
-    stream(request, "exec", &target, move || {
-        async move {
-            let session = runtime.exec(&id, &spec).await?;
-            Ok(Session { streams: session.streams, exit: session.exit, tty: spec.tty })
-        }
-        .boxed()
-    })
+    let open = async move {
+        let session = runtime.exec(&id, &spec).await?;
+        Ok(Session { streams: session.streams, exit: session.exit })
+    };
+    stream(server, request, "exec", &target, wanted, open)
 }
 
 /// Joins the streams of the container's own process.
@@ -95,93 +134,116 @@ pub(super) fn attach(
         Err(response) => return response,
     };
     let listed = target.published.pod.find(&target.container);
-    let tty = listed.is_some_and(|listed| listed.spec.tty == Some(true));
-    let stdin = parameters.flag(&["stdin", "input"]);
-    let runtime = Arc::clone(&server.context.deps.runtime);
-    stream(request, "attach", &target, move || {
-        async move {
-            let streams = runtime.attach(&id, stdin).await?;
-            // Attaching says nothing about the exit code: it is success whenever output ends.
-            Ok(Session { streams, exit: async { Ok(0) }.boxed(), tty })
+    let wanted = match Wanted::parse(parameters) {
+        // Whether there is a terminal was decided when the container was made.
+        Ok(wanted) => {
+            Wanted { tty: listed.is_some_and(|listed| listed.spec.tty == Some(true)), ..wanted }
         }
-        .boxed()
-    })
+        Err(message) => return text(StatusCode::BAD_REQUEST, message),
+    };
+    let runtime = Arc::clone(&server.context.deps.runtime);
+    let open = async move {
+        let streams = runtime.attach(&id, wanted.stdin).await?;
+        // Attaching says nothing about the exit code: it is success whenever output ends.
+        Ok(Session { streams, exit: async { Ok(0) }.boxed() })
+    };
+    stream(server, request, "attach", &target, wanted, open)
 }
 
 fn stream(
+    server: &Arc<Server>,
     request: Request<Incoming>,
     what: &'static str,
     target: &Target,
-    open: impl FnOnce() -> BoxFuture<'static, Result<Session, RuntimeError>> + Send + 'static,
+    wanted: Wanted,
+    open: impl Future<Output = Result<Session, RuntimeError>> + Send + 'static,
 ) -> Response<Body> {
     let agreed = match agree(request, &PROTOCOLS) {
         Ok(agreed) => agreed,
         Err(response) => return response,
     };
     let span = tracing::info_span!("stream", what, pod = %target.published.pod.key());
-    let (response, socket) = agreed.split();
-    let task = async move {
-        let Some(socket) = socket.await else { return };
-        let opened = open().await.map_err(|error| whole(&error));
-        carry(socket, opened).await;
-    };
-    tokio::spawn(task.instrument(span));
+    let (response, task) = agreed.split(move |socket| carry(socket, open, wanted, PING_EVERY));
+    server.streams.spawn(task.instrument(span));
     response
 }
 
-/// The end of a connection on which everything has been said (RFC 6455, 1000).
-fn normal_end() -> CloseFrame {
-    CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }
+/// Carries streams between a process and the client until the process has ended. If the client
+/// goes first, the process goes with it.
+pub(super) async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: WebSocketStream<S>,
+    open: impl Future<Output = Result<Session, RuntimeError>>,
+    wanted: Wanted,
+    ping_every: Duration,
+) {
+    let (sink, mut incoming) = socket.split();
+    let (outgoing, messages) = mpsc::channel::<Bytes>(OUTGOING_MAX);
+    let mut sending = std::pin::pin!(send_all(sink, messages, ping_every));
+    let has_ended = tokio::select! {
+        () = &mut sending => false,
+        () = work(&mut incoming, outgoing, open, wanted) => true,
+    };
+    if has_ended {
+        sending.await;
+        linger(incoming).await;
+    }
 }
 
-/// Carries streams between the process and the client until the process has ended.
-async fn carry(socket: Socket, opened: Result<Session, String>) {
-    let (mut sink, mut incoming) = socket.split();
-    let (outgoing, mut messages) = mpsc::channel::<Bytes>(OUTGOING_MAX);
-    let sending = async move {
-        while let Some(message) = messages.recv().await {
-            if sink.send(Message::Binary(message)).await.is_err() {
-                return;
+/// Starts the process and serves its streams; says at the end how it went.
+async fn work<S: AsyncRead + AsyncWrite + Unpin>(
+    incoming: &mut SplitStream<WebSocketStream<S>>,
+    outgoing: mpsc::Sender<Bytes>,
+    open: impl Future<Output = Result<Session, RuntimeError>>,
+    wanted: Wanted,
+) {
+    if outgoing.send(frame(wanted.first_channel(), b"")).await.is_err() {
+        return;
+    }
+    let outcome = match open.await {
+        Ok(session) => {
+            let Streams { stdin, stdout, stderr } = session.streams;
+            let terminal = stdin.as_ref().or(stdout.as_ref());
+            let terminal = terminal.filter(|_| wanted.tty).and_then(|fd| fd.try_clone().ok());
+            let output = async {
+                tokio::join!(
+                    pump(stdout, wanted.stdout.then_some(STDOUT), &outgoing),
+                    pump(stderr, wanted.stderr.then_some(STDERR), &outgoing),
+                );
+                session.exit.await
+            };
+            tokio::select! {
+                outcome = output => outcome,
+                () = feed(incoming, stdin.filter(|_| wanted.stdin), terminal) => return,
             }
         }
-        // Clients take any other end for a failure. They may be gone already.
-        drop(sink.send(Message::Close(Some(normal_end()))).await);
-        drop(sink.close().await);
+        Err(error) => Err(error),
     };
-    let working = async move {
-        let outcome = match opened {
-            Err(message) => Err(message),
-            Ok(session) => {
-                let Session { streams, exit, tty } = session;
-                let terminal = streams.stdin.as_ref().or(streams.stdout.as_ref());
-                let terminal = terminal.filter(|_| tty).and_then(|fd| fd.try_clone().ok());
-                let output = async {
-                    tokio::join!(
-                        pump(streams.stdout, STDOUT, &outgoing),
-                        pump(streams.stderr, STDERR, &outgoing),
-                    );
-                    exit.await.map_err(|error| whole(&error))
-                };
-                tokio::select! {
-                    outcome = output => outcome,
-                    () = feed(&mut incoming, streams.stdin, terminal) => return,
-                }
-            }
-        };
-        let verdict = verdict(&outcome).to_string();
-        drop(outgoing.send(frame(ERROR, verdict.as_bytes())).await);
-    };
-    tokio::join!(sending, working);
+    let verdict = verdict(&outcome.map_err(|error| whole(&error))).to_string();
+    if outgoing.send(frame(ERROR, verdict.as_bytes())).await.is_err() {
+        tracing::debug!("the client left before the end");
+    }
 }
 
-/// Sends what a process writes.
-async fn pump(stream: Option<OwnedFd>, channel: u8, outgoing: &mpsc::Sender<Bytes>) {
-    let Some(Ok(mut stream)) = stream.map(FdStream::new) else { return };
+/// A stream of the process; without it if the kernel does not let it be waited for.
+fn waitable(stream: Option<OwnedFd>) -> Option<FdStream> {
+    match FdStream::new(stream?) {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            tracing::warn!(%error, "a stream of the process is left out");
+            None
+        }
+    }
+}
+
+/// Sends what a process writes. What nobody wants is read all the same: the process must not wait.
+async fn pump(stream: Option<OwnedFd>, channel: Option<u8>, outgoing: &mpsc::Sender<Bytes>) {
+    let Some(mut stream) = waitable(stream) else { return };
     let mut piece = vec![0; PIECE_BYTES];
     loop {
-        match stream.read(&mut piece).await {
-            Ok(0) | Err(_) => return,
-            Ok(count) => {
+        match (stream.read(&mut piece).await, channel) {
+            (Ok(0) | Err(_), _) => return,
+            (Ok(_), None) => {}
+            (Ok(count), Some(channel)) => {
                 if outgoing.send(frame(channel, &piece[..count])).await.is_err() {
                     return;
                 }
@@ -191,12 +253,12 @@ async fn pump(stream: Option<OwnedFd>, channel: u8, outgoing: &mpsc::Sender<Byte
 }
 
 /// Hands what the client sends to the process. Returns when the client is gone.
-async fn feed(
-    incoming: &mut futures::stream::SplitStream<Socket>,
+async fn feed<S: AsyncRead + AsyncWrite + Unpin>(
+    incoming: &mut SplitStream<WebSocketStream<S>>,
     stdin: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
 ) {
-    let mut stdin = stdin.and_then(|stdin| FdStream::new(stdin).ok());
+    let mut stdin = waitable(stdin);
     while let Some(Ok(message)) = incoming.next().await {
         let bytes = match message {
             Message::Binary(bytes) => bytes,
@@ -215,16 +277,16 @@ async fn feed(
             // A terminal stays open: its end would be the end of its process.
             Received::StdinEnd if terminal.is_none() => stdin = None,
             Received::StdinEnd | Received::Other => {}
-            Received::Resize { width, height } => {
-                if let Some(terminal) = &terminal {
-                    let size =
-                        Winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
-                    if let Err(error) = tcsetwinsize(terminal, size) {
-                        tracing::debug!(%error, "terminal not resized");
-                    }
-                }
-            }
+            Received::Resize { width, height } => resize(terminal.as_ref(), width, height),
         }
+    }
+}
+
+fn resize(terminal: Option<&OwnedFd>, width: u16, height: u16) {
+    let Some(terminal) = terminal else { return };
+    let size = Winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+    if let Err(error) = tcsetwinsize(terminal, size) {
+        tracing::debug!(%error, "terminal not resized");
     }
 }
 
@@ -246,5 +308,29 @@ pub(super) async fn run(
         Ok(ran) if ran.code == 0 => text(StatusCode::OK, ran.output),
         Ok(ran) => text(StatusCode::INTERNAL_SERVER_ERROR, ran.output),
         Err(message) => text(StatusCode::INTERNAL_SERVER_ERROR, message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_asked_for_by_either_name() {
+        let wanted = |stdin, stdout, stderr, tty| Wanted { stdin, stdout, stderr, tty };
+        for (query, expected, first) in [
+            ("input=1&output=1&error=1", wanted(true, true, true, false), STDOUT),
+            ("stdin=true&stdout=true&stderr=true", wanted(true, true, true, false), STDOUT),
+            ("output=1&error=1&tty=1", wanted(false, true, false, true), STDOUT),
+            ("error=1", wanted(false, false, true, false), STDERR),
+            ("input=1&output=0&tty=1", wanted(true, false, false, true), ERROR),
+        ] {
+            let parsed = Wanted::parse(&Parameters::parse(query));
+            assert_eq!(parsed, Ok(expected), "{query}");
+            assert_eq!(expected.first_channel(), first, "{query}");
+        }
+        for query in ["", "tty=1", "error=1&tty=1", "input=0&output=false"] {
+            assert!(Wanted::parse(&Parameters::parse(query)).is_err(), "{query}");
+        }
     }
 }

@@ -3,6 +3,12 @@
 //! With `ports=P` (repeated) channel `2i` carries the data of the i-th port and `2i+1` its errors;
 //! each begins with the port's number, little-endian. Source: kubernetes
 //! pkg/kubelet/../cri/streaming/portforward/websocket.go.
+//!
+//! Each port is one connection. Clients that speak SPDY through a WebSocket
+//! (`v2.portforward.k8s.io`) open a pair of streams for every connection: that is for the API
+//! server to unpack, by one request with a single port for each pair. Then channel 0 is the data
+//! stream, channel 1 the error stream; message `255, 0` is the client's end of data, and the
+//! WebSocket is closed when the pod's end is reached.
 
 use std::net::{SocketAddr, TcpStream as BlockingStream};
 use std::path::PathBuf;
@@ -10,19 +16,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{SinkExt as _, StreamExt as _};
+use futures::StreamExt as _;
+use futures::stream::SplitStream;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use nix::sched::{CloneFlags, setns};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tracing::Instrument as _;
 
-use super::channels::{PROTOCOLS, frame};
+use super::channels::{CLOSE, PROTOCOLS, frame};
+use super::outgoing::{PING_EVERY, linger, send_all};
 use super::query::Parameters;
-use super::upgrade::{Socket, agree};
+use super::upgrade::agree;
 use super::{Body, Server, text};
 use crate::pod::PodExt;
 use crate::worker::Published;
@@ -37,7 +46,7 @@ const PIECE_BYTES: usize = 32 * 1024;
 
 /// Agrees to the WebSocket and begins to forward.
 pub(super) fn answer(
-    _server: &Arc<Server>,
+    server: &Arc<Server>,
     request: Request<Incoming>,
     published: Published,
     parameters: &Parameters,
@@ -61,70 +70,67 @@ pub(super) fn answer(
         Err(response) => return response,
     };
     let span = tracing::info_span!("stream", what = "portforward", pod = %published.pod.key());
-    let (response, socket) = agreed.split();
-    let task = async move {
-        if let Some(socket) = socket.await {
-            carry(socket, netns, ports).await;
-        }
-    };
-    tokio::spawn(task.instrument(span));
+    let (response, task) = agreed.split(|socket| carry(socket, netns, ports));
+    server.streams.spawn(task.instrument(span));
     response
 }
 
-async fn carry(socket: Socket, netns: Option<PathBuf>, ports: Vec<u16>) {
-    let (mut sink, mut incoming) = socket.split();
-    let (outgoing, mut messages) = mpsc::channel::<Bytes>(WAITING_MAX);
+/// Carries connections until all of them have ended or the client is gone.
+pub(super) async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: WebSocketStream<S>,
+    netns: Option<PathBuf>,
+    ports: Vec<u16>,
+) {
+    let (sink, mut incoming) = socket.split();
+    let (outgoing, messages) = mpsc::channel::<Bytes>(WAITING_MAX);
     let mut inputs = Vec::new();
     let mut connections = tokio::task::JoinSet::new();
     for (index, port) in ports.into_iter().enumerate() {
         let channel = u8::try_from(2 * index).expect("at most 100 ports");
         let (input, bytes) = mpsc::channel::<Bytes>(WAITING_MAX);
-        inputs.push(input);
+        inputs.push(Some(input));
         let (netns, outgoing) = (netns.clone(), outgoing.clone());
-        connections.spawn(forward(netns, port, channel, bytes, outgoing));
+        connections.spawn(forward(netns, port, channel, bytes, outgoing).in_current_span());
     }
     drop(outgoing);
-    let sending = async move {
-        while let Some(message) = messages.recv().await {
-            if sink.send(Message::Binary(message)).await.is_err() {
-                return;
-            }
-        }
-        drop(sink.close().await);
+    let is_done = tokio::select! {
+        () = send_all(sink, messages, PING_EVERY) => true,
+        () = receive(&mut incoming, &mut inputs) => false,
     };
-    let receiving = async move {
-        while let Some(Ok(message)) = incoming.next().await {
-            let Message::Binary(mut message) = message else {
-                if matches!(message, Message::Close(_)) {
-                    return;
-                }
-                continue;
-            };
-            if message.is_empty() {
-                continue;
-            }
-            let body = message.split_off(1);
-            let index = usize::from(message[0] / 2);
-            // `255, CHANNEL` ends a channel.
-            if message[0] == 255 {
-                if let Some(channel) = body.first() {
-                    let closed = inputs.get_mut(usize::from(*channel / 2));
-                    if let Some(input) = closed {
-                        *input = mpsc::channel(1).0;
-                    }
-                }
-            } else if let Some(input) = inputs.get(index)
-                && message[0] % 2 == 0
-            {
-                drop(input.send(body).await);
-            }
-        }
-    };
-    tokio::select! {
-        () = sending => {}
-        () = receiving => {}
-    }
     connections.shutdown().await;
+    if is_done {
+        linger(incoming).await;
+    }
+}
+
+/// Hands what the client sends to the connections. Returns when the client is gone.
+async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
+    incoming: &mut SplitStream<WebSocketStream<S>>,
+    inputs: &mut [Option<mpsc::Sender<Bytes>>],
+) {
+    while let Some(Ok(message)) = incoming.next().await {
+        let mut message = match message {
+            Message::Binary(message) if !message.is_empty() => message,
+            Message::Close(_) => return,
+            _ => continue,
+        };
+        let body = message.split_off(1);
+        let (channel, ends) = match message[0] {
+            CLOSE => (body.first().copied(), true),
+            channel => (Some(channel), false),
+        };
+        // Clients have nothing to say on error channels, and often close them at once.
+        let Some(channel) = channel.filter(|channel| channel % 2 == 0) else { continue };
+        let Some(input) = inputs.get_mut(usize::from(channel / 2)) else { continue };
+        if ends {
+            *input = None;
+        } else if let Some(sender) = input
+            && sender.send(body).await.is_err()
+        {
+            // The connection has ended: its port's error channel has said why.
+            *input = None;
+        }
+    }
 }
 
 /// One connection, from its port's announcement to its end.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use jiff::Timestamp;
 use runtime::logs::{LogStream, Query, read};
-use runtime::{ContainerSeen, ContainerState};
+use runtime::{ContainerSeen, ContainerState, RuntimeError, SandboxSeen};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::query::Parameters;
@@ -17,8 +18,8 @@ use super::route::Target;
 use super::{Body, Server, text};
 use crate::pod::PodExt;
 
-/// Whoever follows a log is told that its container has ended at most this much later.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The next look at a runtime that did not answer.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Answers with the log.
 pub(super) fn answer(
@@ -37,9 +38,19 @@ pub(super) fn answer(
     };
     let ended = CancellationToken::new();
     if query.follow {
-        let server = Arc::clone(server);
+        let (server, ended) = (Arc::clone(server), ended.clone());
         let (uid, id) = (target.published.pod.uid().to_owned(), container.spec.id.clone());
-        tokio::spawn(tell_end(server, uid, id, ended.clone()));
+        // Listening begins before the first look: what happens between the two is not missed.
+        let changes = server.context.deps.runtime.changes();
+        let tasks = server.streams.tasks.clone();
+        // It ends at shutdown by itself, so that what was written until then is still sent.
+        tasks.spawn(async move {
+            let look = || async {
+                let sandbox = server.context.observer.pod(&uid).await?;
+                Ok(is_alive(sandbox.as_deref(), &id))
+            };
+            tell_end(changes, &uid, look, &ended, &server.streams.shutdown).await;
+        });
     }
     let guard = ended.clone().drop_guard();
     let pieces = read(container.spec.log_path, query, ended);
@@ -53,20 +64,46 @@ pub(super) fn answer(
     response
 }
 
-/// Cancels `ended` once the container has ended, or nobody reads any more (which cancels it too).
-async fn tell_end(server: Arc<Server>, uid: String, id: String, ended: CancellationToken) {
+/// Cancels `ended` once the container is not alive any more, or at shutdown; stops looking
+/// when nobody reads any more (which cancels it too).
+async fn tell_end<F: Future<Output = Result<bool, RuntimeError>>>(
+    mut changes: broadcast::Receiver<String>,
+    uid: &str,
+    is_alive: impl Fn() -> F,
+    ended: &CancellationToken,
+    shutdown: &CancellationToken,
+) {
     loop {
-        let runs = server.registry.get(&uid).is_some_and(|handle| {
-            let published = handle.published();
-            let mut all = published.sandbox.iter().flat_map(|sandbox| &sandbox.containers);
-            all.any(|c| c.spec.id == id && !matches!(c.state, ContainerState::Exited(_)))
-        });
-        if !runs {
-            return ended.cancel();
-        }
+        let changed = match is_alive().await {
+            Ok(false) => return ended.cancel(),
+            Ok(true) => changed(&mut changes, uid).left_future(),
+            Err(error) => {
+                tracing::debug!(%error, "whether the container runs is not known");
+                tokio::time::sleep(LOOK_AGAIN).right_future()
+            }
+        };
         tokio::select! {
             () = ended.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = shutdown.cancelled() => return ended.cancel(),
+            () = changed => {}
+        }
+    }
+}
+
+/// Whether the container is there and may still write.
+fn is_alive(sandbox: Option<&SandboxSeen>, id: &str) -> bool {
+    let mut all = sandbox.into_iter().flat_map(|sandbox| &sandbox.containers);
+    all.any(|seen| seen.spec.id == id && !matches!(seen.state, ContainerState::Exited(_)))
+}
+
+/// Waits until something of the pod may have changed.
+async fn changed(changes: &mut broadcast::Receiver<String>, uid: &str) {
+    loop {
+        match changes.recv().await {
+            Ok(other) if other != uid => {}
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+            // The runtime is gone, and the server will be.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
 }
@@ -151,6 +188,8 @@ fn parse(parameters: &Parameters, now: Timestamp) -> Result<Query, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
     use super::*;
 
     #[test]
@@ -168,8 +207,79 @@ mod tests {
         };
         assert_eq!(query, Ok(wanted));
         assert_eq!(parse(""), Ok(Query::default()));
-        assert!(parse("tailLines=x").is_err() && parse("stream=x").is_err());
+        for bad in [
+            "tailLines=x",
+            "tailLines=-1",
+            "limitBytes=1k",
+            "sinceSeconds=1.5",
+            "sinceTime=yesterday",
+            "stream=x",
+            "stream=stdout",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        for (same, plain) in [
+            ("tailLines=", ""),
+            ("tail=all", ""),
+            ("tail=3", "tailLines=3"),
+            ("stream=All&limitBytes=", ""),
+            ("follow=0&timestamps=false", ""),
+            ("follow", "follow=1"),
+            // The time counts if both are given.
+            ("sinceSeconds=1&sinceTime=1970-01-01T00:00:05Z", "sinceTime=1970-01-01T00:00:05Z"),
+        ] {
+            assert_eq!(parse(same), parse(plain), "{same}");
+        }
         let at = parse("sinceTime=1970-01-01T00:00:05Z").unwrap();
         assert_eq!(at.since_nanos, Some(5_000_000_000));
+    }
+
+    #[tokio::test]
+    async fn only_the_own_pod_wakes() {
+        let (sender, mut changes) = broadcast::channel(2);
+        sender.send("other".to_owned()).unwrap();
+        assert!(changed(&mut changes, "own").now_or_never().is_none());
+        sender.send("own".to_owned()).unwrap();
+        assert!(changed(&mut changes, "own").now_or_never().is_some());
+        // Three for a queue of two: one is missed, and it may have been about this pod.
+        for _ in 0..3 {
+            sender.send("other".to_owned()).unwrap();
+        }
+        assert!(changed(&mut changes, "own").now_or_never().is_some());
+        drop(sender);
+        assert!(changed(&mut changes, "own").now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn followers_are_told_of_the_end() {
+        let (sender, changes) = broadcast::channel(8);
+        let (ended, shutdown) = (CancellationToken::new(), CancellationToken::new());
+        let (alive, looks) = (AtomicBool::new(true), AtomicU32::new(0));
+        let look = || {
+            looks.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(Ok(alive.load(Ordering::Relaxed)))
+        };
+        let mut telling = Box::pin(tell_end(changes, "own", look, &ended, &shutdown));
+        assert!((&mut telling).now_or_never().is_none() && !ended.is_cancelled());
+        sender.send("other".to_owned()).unwrap();
+        assert!((&mut telling).now_or_never().is_none());
+        assert_eq!(looks.load(Ordering::Relaxed), 1, "another pod is no reason to look");
+        sender.send("own".to_owned()).unwrap();
+        assert!((&mut telling).now_or_never().is_none());
+        assert_eq!(looks.load(Ordering::Relaxed), 2);
+        alive.store(false, Ordering::Relaxed);
+        sender.send("own".to_owned()).unwrap();
+        assert!(telling.now_or_never().is_some() && ended.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn followers_end_with_the_server() {
+        let (_sender, changes) = broadcast::channel(8);
+        let (ended, shutdown) = (CancellationToken::new(), CancellationToken::new());
+        let look = || std::future::ready(Ok(true));
+        let mut telling = Box::pin(tell_end(changes, "own", look, &ended, &shutdown));
+        assert!((&mut telling).now_or_never().is_none());
+        shutdown.cancel();
+        assert!(telling.now_or_never().is_some() && ended.is_cancelled());
     }
 }

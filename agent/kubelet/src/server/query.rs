@@ -39,6 +39,8 @@ fn decode(text: &str) -> String {
     let mut index = 0;
     while index < bytes.len() {
         let hex = bytes.get(index + 1..index + 3);
+        // Rust's parser takes a sign for part of a number.
+        let hex = hex.filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
         let code = hex.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         match (bytes[index], code) {
             (b'%', Some(code)) => {
@@ -67,6 +69,36 @@ mod tests {
         let query = Parameters::parse("command=sh&command=-c&command=echo%20a%26b+c&tty=1&x");
         assert_eq!(query.all("command").collect::<Vec<_>>(), ["sh", "-c", "echo a&b c"]);
         assert!(query.flag(&["tty"]) && query.flag(&["x"]) && !query.flag(&["stdin", "input"]));
-        assert_eq!(Parameters::parse("a=%zz").get("a"), Some("%zz"));
+        for (query, wanted) in [
+            ("a=%zz", Some("%zz")),
+            ("a=%+1", Some("% 1")),
+            ("a=%4", Some("%4")),
+            ("a=%", Some("%")),
+            ("a=b=c", Some("b=c")),
+            ("a", Some("")),
+            ("&&a=1&a=2", Some("1")),
+            ("%61=%C3%A9", Some("\u{e9}")),
+            ("a=%ff", Some("\u{fffd}")),
+            ("b=1", None),
+            ("", None),
+        ] {
+            assert_eq!(Parameters::parse(query).get("a"), wanted, "{query}");
+        }
+    }
+
+    #[test]
+    fn flags_are_given_in_several_ways() {
+        for (query, wanted) in [
+            ("x=1", true),
+            ("x=true", true),
+            ("x", true),
+            ("y=1", true),
+            ("x=0&y=1", true),
+            ("x=0", false),
+            ("x=false", false),
+            ("z=1", false),
+        ] {
+            assert_eq!(Parameters::parse(query).flag(&["x", "y"]), wanted, "{query}");
+        }
     }
 }

@@ -125,44 +125,80 @@ pub(super) async fn summary(server: &Arc<Server>) -> Response<Body> {
 
 /// Metrics of usage, as metrics-server reads them.
 pub(super) async fn resource_metrics(server: &Arc<Server>) -> Response<Body> {
-    let mut lines = vec![
-        "# TYPE container_cpu_usage_seconds_total counter".to_owned(),
-        "# TYPE container_memory_working_set_bytes gauge".to_owned(),
-        "# TYPE container_start_time_seconds gauge".to_owned(),
-        "# TYPE pod_cpu_usage_seconds_total counter".to_owned(),
-        "# TYPE pod_memory_working_set_bytes gauge".to_owned(),
-        "# TYPE node_cpu_usage_seconds_total counter".to_owned(),
-        "# TYPE node_memory_working_set_bytes gauge".to_owned(),
-    ];
     let at = Timestamp::now().as_millisecond();
-    let mut pods = std::collections::BTreeMap::<(String, String), Usage>::new();
-    for one in used(server).await {
-        let (namespace, pod) = (one.pod.namespace().to_owned(), one.pod.name().to_owned());
+    let used = used(server).await;
+    let (cpu, memory, _) = machine(server).await;
+    exposition(&resource_families(&used, cpu, memory, at))
+}
+
+/// The samples of one metric. Prometheus' text form wants them together, behind their type.
+struct Family {
+    name: &'static str,
+    kind: &'static str,
+    /// Labels in braces (or nothing), a value, and perhaps a time.
+    samples: Vec<String>,
+}
+
+/// Source: kubernetes pkg/kubelet/metrics/collectors/resource_metrics.go. PURE.
+fn resource_families(used: &[Used], cpu_nanos: u64, memory: i64, at: i64) -> Vec<Family> {
+    let family = |name, kind| Family { name, kind, samples: Vec::new() };
+    let mut cpus = family("container_cpu_usage_seconds_total", "counter");
+    let mut memories = family("container_memory_working_set_bytes", "gauge");
+    let mut starts = family("container_start_time_seconds", "gauge");
+    let mut pod_cpus = family("pod_cpu_usage_seconds_total", "counter");
+    let mut pod_memories = family("pod_memory_working_set_bytes", "gauge");
+    let mut pods = std::collections::BTreeMap::<(&str, &str), Usage>::new();
+    for one in used {
+        let (namespace, pod) = (one.pod.namespace(), one.pod.name());
         let labels =
-            format!("container=\"{}\",namespace=\"{namespace}\",pod=\"{pod}\"", one.container);
-        let cpu = seconds(one.usage.cpu_nanos);
+            format!("{{container=\"{}\",namespace=\"{namespace}\",pod=\"{pod}\"}}", one.container);
         let memory = one.usage.working_set_bytes;
-        lines.push(format!("container_cpu_usage_seconds_total{{{labels}}} {cpu} {at}"));
-        lines.push(format!("container_memory_working_set_bytes{{{labels}}} {memory} {at}"));
+        cpus.samples.push(format!("{labels} {} {at}", seconds(one.usage.cpu_nanos)));
+        memories.samples.push(format!("{labels} {memory} {at}"));
         if let Some(started) = one.started_at {
-            lines.push(format!("container_start_time_seconds{{{labels}}} {}", started.as_second()));
+            starts.samples.push(format!("{labels} {}", started.as_second()));
         }
         let total = pods.entry((namespace, pod)).or_default();
         total.cpu_nanos += one.usage.cpu_nanos;
         total.working_set_bytes += memory;
     }
     for ((namespace, pod), total) in pods {
-        let labels = format!("namespace=\"{namespace}\",pod=\"{pod}\"");
-        let cpu = seconds(total.cpu_nanos);
-        lines.push(format!("pod_cpu_usage_seconds_total{{{labels}}} {cpu} {at}"));
-        let memory = total.working_set_bytes;
-        lines.push(format!("pod_memory_working_set_bytes{{{labels}}} {memory} {at}"));
+        let labels = format!("{{namespace=\"{namespace}\",pod=\"{pod}\"}}");
+        pod_cpus.samples.push(format!("{labels} {} {at}", seconds(total.cpu_nanos)));
+        pod_memories.samples.push(format!("{labels} {} {at}", total.working_set_bytes));
     }
-    let (cpu, memory, _) = machine(server).await;
-    lines.push(format!("node_cpu_usage_seconds_total {} {at}", seconds(cpu)));
-    lines.push(format!("node_memory_working_set_bytes {memory} {at}"));
-    lines.push("resource_scrape_error 0\n".to_owned());
-    text(StatusCode::OK, lines.join("\n"))
+    let single = |name, kind, sample| Family { name, kind, samples: vec![sample] };
+    vec![
+        cpus,
+        memories,
+        starts,
+        single("node_cpu_usage_seconds_total", "counter", format!(" {} {at}", seconds(cpu_nanos))),
+        single("node_memory_working_set_bytes", "gauge", format!(" {memory} {at}")),
+        pod_cpus,
+        pod_memories,
+        single("resource_scrape_error", "gauge", " 0".to_owned()),
+    ]
+}
+
+/// Prometheus' text form.
+fn exposition(families: &[Family]) -> Response<Body> {
+    let mut response = text(StatusCode::OK, print(families));
+    let kind = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    response
+}
+
+fn print(families: &[Family]) -> String {
+    let mut out = String::new();
+    for Family { name, kind, samples } in families.iter().filter(|f| !f.samples.is_empty()) {
+        out.push_str(&format!("# TYPE {name} {kind}\n"));
+        for sample in samples {
+            out.push_str(name);
+            out.push_str(sample);
+            out.push('\n');
+        }
+    }
+    out
 }
 
 fn seconds(nanos: u64) -> String {
@@ -181,18 +217,23 @@ pub(super) async fn metrics(server: &Arc<Server>) -> Response<Body> {
             ContainerState::Created => {}
         }
     }
-    let lines = format!(
-        "# TYPE kubelet_running_pods gauge\nkubelet_running_pods {}\n\
-         # TYPE kubelet_running_containers gauge\n\
-         kubelet_running_containers{{container_state=\"running\"}} {running}\n\
-         kubelet_running_containers{{container_state=\"exited\"}} {exited}\n\
-         # TYPE kubelet_node_name gauge\nkubelet_node_name{{node=\"{}\"}} 1\n\
-         # TYPE process_start_time_seconds gauge\nprocess_start_time_seconds {}\n",
-        all.len(),
-        server.context.config.node_name,
-        crate::run::started_at().as_second(),
-    );
-    text(StatusCode::OK, lines)
+    let gauge = |name, samples| Family { name, kind: "gauge", samples };
+    let node = &server.context.config.node_name;
+    exposition(&[
+        gauge("kubelet_running_pods", vec![format!(" {}", all.len())]),
+        gauge(
+            "kubelet_running_containers",
+            vec![
+                format!("{{container_state=\"running\"}} {running}"),
+                format!("{{container_state=\"exited\"}} {exited}"),
+            ],
+        ),
+        gauge("kubelet_node_name", vec![format!("{{node=\"{node}\"}} 1")]),
+        gauge(
+            "process_start_time_seconds",
+            vec![format!(" {}", crate::run::started_at().as_second())],
+        ),
+    ])
 }
 
 #[cfg(test)]
@@ -203,5 +244,47 @@ mod tests {
     fn machine_time_without_idle() {
         assert_eq!(busy_nanos("cpu 100 0 50 1000 7 0 3 0 0 0\n"), 1_530_000_000);
         assert_eq!(seconds(1_500_000_000), "1.500000000");
+    }
+
+    #[test]
+    fn samples_of_a_metric_are_together() {
+        let pod = |name: &str| {
+            let mut pod = Pod::default();
+            pod.metadata.name = Some(name.into());
+            pod.metadata.namespace = Some("n".into());
+            Arc::new(pod)
+        };
+        let used = |name: &str, container: &str, cpu_nanos| Used {
+            pod: pod(name),
+            container: container.into(),
+            started_at: (container == "a").then(|| Timestamp::from_second(7).unwrap()),
+            usage: Usage { cpu_nanos, working_set_bytes: 10, pids: 1 },
+        };
+        let all = [used("p", "a", 1_000_000_000), used("p", "b", 500_000_000), used("q", "c", 1)];
+        let wanted = r#"# TYPE container_cpu_usage_seconds_total counter
+container_cpu_usage_seconds_total{container="a",namespace="n",pod="p"} 1.000000000 99
+container_cpu_usage_seconds_total{container="b",namespace="n",pod="p"} 0.500000000 99
+container_cpu_usage_seconds_total{container="c",namespace="n",pod="q"} 0.000000001 99
+# TYPE container_memory_working_set_bytes gauge
+container_memory_working_set_bytes{container="a",namespace="n",pod="p"} 10 99
+container_memory_working_set_bytes{container="b",namespace="n",pod="p"} 10 99
+container_memory_working_set_bytes{container="c",namespace="n",pod="q"} 10 99
+# TYPE container_start_time_seconds gauge
+container_start_time_seconds{container="a",namespace="n",pod="p"} 7
+# TYPE node_cpu_usage_seconds_total counter
+node_cpu_usage_seconds_total 2.000000000 99
+# TYPE node_memory_working_set_bytes gauge
+node_memory_working_set_bytes 4096 99
+# TYPE pod_cpu_usage_seconds_total counter
+pod_cpu_usage_seconds_total{namespace="n",pod="p"} 1.500000000 99
+pod_cpu_usage_seconds_total{namespace="n",pod="q"} 0.000000001 99
+# TYPE pod_memory_working_set_bytes gauge
+pod_memory_working_set_bytes{namespace="n",pod="p"} 20 99
+pod_memory_working_set_bytes{namespace="n",pod="q"} 10 99
+# TYPE resource_scrape_error gauge
+resource_scrape_error 0
+"#;
+        assert_eq!(print(&resource_families(&all, 2_000_000_000, 4096, 99)), wanted);
+        assert!(!print(&resource_families(&[], 0, 0, 0)).contains("pod_"));
     }
 }

@@ -8,6 +8,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+use super::connections::Place;
 use super::{Body, text};
 
 /// The WebSocket of a connection.
@@ -17,9 +18,8 @@ pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 pub(super) struct Agreed {
     /// The answer that must be sent for the upgrade to happen.
     pub(super) response: Response<Body>,
-    /// The chosen protocol.
-    pub(super) protocol: &'static str,
     upgrade: OnUpgrade,
+    place: Option<Place>,
 }
 
 fn offered(headers: &HeaderMap) -> Vec<String> {
@@ -57,26 +57,29 @@ pub(super) fn agree(
     let accept = derive_accept_key(key.as_bytes());
     let accept = HeaderValue::try_from(accept).expect("base64 is fit for a header");
     own.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    let place = request.extensions_mut().remove::<Place>();
     let upgrade = hyper::upgrade::on(&mut request);
-    Ok(Agreed { response, protocol, upgrade })
+    Ok(Agreed { response, upgrade, place })
 }
 
 impl Agreed {
-    /// Splits into the answer and what waits for it to be sent.
-    pub(super) fn split(self) -> (Response<Body>, impl Future<Output = Option<Socket>>) {
-        let upgrade = self.upgrade;
-        let socket = async move {
+    /// Splits into the answer and what is done with the socket once the answer has been sent.
+    pub(super) fn split<W: Future<Output = ()>>(
+        self,
+        work: impl FnOnce(Socket) -> W,
+    ) -> (Response<Body>, impl Future<Output = ()>) {
+        let (upgrade, place) = (self.upgrade, self.place);
+        let task = async move {
             match upgrade.await {
                 Ok(upgraded) => {
                     let io = TokioIo::new(upgraded);
-                    Some(WebSocketStream::from_raw_socket(io, Role::Server, None).await)
+                    work(WebSocketStream::from_raw_socket(io, Role::Server, None).await).await;
                 }
-                Err(error) => {
-                    tracing::debug!(%error, "connection not upgraded");
-                    None
-                }
+                Err(error) => tracing::debug!(%error, "connection not upgraded"),
             }
+            // Until here it counts as a connection.
+            drop(place);
         };
-        (self.response, socket)
+        (self.response, task)
     }
 }
