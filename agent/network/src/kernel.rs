@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use host::isolated::{Namespace, ip, isolated};
 use informer::View;
 use k8s_openapi::api::core::v1::Node;
 use objects::Revision;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::testing::{Namespace, ip, isolated};
 use crate::{Config, Network, NetworkError, PodNetwork as _};
 
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -19,8 +19,6 @@ mod plan;
 mod pods;
 mod records;
 mod run;
-#[cfg(any(test, feature = "test-support"))]
-pub mod testing;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::Instant;
 
-use network::testing::{Namespace, ip};
+use host::isolated::{Namespace, ip};
 use network::{Network, PodNetwork as _};
 use nix::sys::socket::sockopt::Linger;
 use nix::sys::socket::{

@@ -10,9 +10,9 @@ mod socket;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use host::isolated::{Namespace, ip, isolated};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use network::testing::{Namespace, ip, isolated};
 use network::{Network, PodNetwork as _};
 use objects::ObjectKey;
 use serde_json::{Value, json};

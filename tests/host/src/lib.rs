@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod cluster;
 pub mod command;
 pub mod image;
+pub mod isolated;
 pub mod kubectl;
 pub mod leftovers;
 pub mod namespaces;

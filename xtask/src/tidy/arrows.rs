@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("scheduler", &["objects", "informer"]),
     ("runtime", &[]),
     ("images", &[]),
-    ("network", &[]),
+    ("network", &["informer"]),
     ("kubelet", &["objects", "informer", "runtime", "images", "network"]),
     ("services", &["objects", "informer", "network", "ebpf-maps"]),
     ("dns", &["objects", "informer"]),

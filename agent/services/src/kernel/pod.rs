@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use network::testing::Namespace;
+use host::isolated::Namespace;
 
 /// Longest wait for an answer; a test that waits this long fails.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);

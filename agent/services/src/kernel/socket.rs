@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 
 use serde_json::json;
 
-use super::pod::{Answer, Pod, tcp, udp};
+use super::pod::{Answer, PATIENCE, Pod, tcp, udp};
 use super::{NODE_IP, on_a_node, ports};
 use crate::maps::Maps as _;
 
@@ -233,7 +233,7 @@ fn a_connected_udp_socket_fails_when_its_backend_goes_and_can_connect_again() {
             let connected = || {
                 [("0.0.0.0:0", VIP), ("[::]:0", "[fd96::5]:80")].map(|(any, address)| {
                     let socket = UdpSocket::bind(any).unwrap();
-                    socket.set_read_timeout(Some(super::pod::PATIENCE)).unwrap();
+                    socket.set_read_timeout(Some(PATIENCE)).unwrap();
                     socket.connect(address).unwrap();
                     socket.send(b"?").unwrap();
                     socket.recv(&mut [0; 64]).unwrap();
@@ -272,7 +272,12 @@ fn programs_that_are_detached_are_noticed_and_attached_again() {
             let mut entries = std::fs::read_dir(&pins).unwrap().map(|entry| entry.unwrap().path());
             let links = entries.find(is_ours).unwrap();
             std::fs::remove_file(links.join("links/connect4")).unwrap();
-            client.run(|| assert!(tcp(VIP).is_err()));
+            // The kernel detaches in the background.
+            let is_detached = || match tcp(VIP) {
+                Ok(answer) => Err(format!("{answer:?}")),
+                Err(_) => Ok(()),
+            };
+            client.run(move || host::wait_for("detached", PATIENCE, is_detached).unwrap());
             assert!(!node.maps.is_attached());
             node.maps.attach_again().unwrap();
             client.run(|| assert_eq!(tcp(VIP).unwrap().server, "10.244.0.2"));

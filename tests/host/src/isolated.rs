@@ -16,7 +16,7 @@ struct Cgroup(String);
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        if let Err(error) = host::cgroup::remove(&self.0) {
+        if let Err(error) = crate::cgroup::remove(&self.0) {
             eprintln!("cgroup {} stays: {error:#}", self.0);
         }
     }
@@ -30,7 +30,7 @@ impl Drop for Cgroup {
 /// If `body` does, or the process cannot be made.
 pub fn isolated(test: &str, body: impl FnOnce(&str)) {
     if let Ok(cgroup) = std::env::var(CGROUP) {
-        host::cgroup::join_v2(&cgroup, 0).expect("join the test's cgroup");
+        crate::cgroup::join_v2(&cgroup, 0).expect("join the test's cgroup");
         run("mount", &["-t", "tmpfs", "none", "/run"]);
         ip("link set lo up");
         return body(&cgroup);
@@ -118,5 +118,5 @@ pub fn ip(arguments: &str) -> String {
 }
 
 fn run(program: &str, arguments: &[&str]) -> String {
-    host::command::run_args(program, arguments).expect("a command of a test's set-up works")
+    crate::command::run_args(program, arguments).expect("a command of a test's set-up works")
 }
