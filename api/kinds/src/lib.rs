@@ -15,6 +15,7 @@ mod check;
 mod claim;
 mod columns;
 mod core;
+mod csr;
 mod disruption;
 mod edit;
 mod endpointslice;

@@ -9,6 +9,7 @@ use crate::autoscaling::{self, HorizontalPodAutoscaler};
 use crate::batch::{CronJob, Job};
 use crate::columns;
 use crate::core::{Event, event_to_core, event_to_events};
+use crate::csr::CertificateSigningRequest;
 use crate::disruption::PodDisruptionBudget;
 use crate::endpointslice::EndpointSlice;
 use crate::kind::{Conversion, Scope};
@@ -174,7 +175,8 @@ static CERTIFICATES: &[Row] = &[Row::new(
 .cluster()
 .short(&["csr"])
 .subresources(&[sub("approval", GPU), STATUS])
-.columns(columns::CERTIFICATESIGNINGREQUESTS)];
+.columns(columns::CERTIFICATESIGNINGREQUESTS)
+.behaves(|| Arc::new(CertificateSigningRequest))];
 
 static NETWORKING: &[Row] = &[
     Row::new("v1", "IngressClass", "ingressclasses", "ingressclass")

@@ -49,6 +49,7 @@ impl Behaviour for Service {
 
     fn prepare_create(&self, object: &mut Value, _context: &WriteContext<'_>) {
         object.set_at(&["status"], json!({"loadBalancer": {}}));
+        normalize_cluster_ips(object, None);
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value, context: &WriteContext<'_>) {
@@ -57,6 +58,7 @@ impl Behaviour for Service {
             return;
         }
         restore(new, old, &["status"]);
+        normalize_cluster_ips(new, Some(old));
         allocation::drop_unneeded(new, old);
     }
 
