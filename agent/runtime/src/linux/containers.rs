@@ -22,11 +22,15 @@ impl LinuxRuntime {
     pub(super) async fn start(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {
         let (container, new) = self.remember(spec)?;
         if new {
-            let permit = self.shared.starts.acquire().await;
-            let permit = permit.expect("the semaphore is never closed");
-            self.launch(&container).await;
-            await_start(&container).await;
-            drop(permit);
+            // In a task of its own: a caller that stops waiting must not leave it half started.
+            let (runtime, container) = (self.clone(), container.clone());
+            tokio::spawn(async move {
+                let permit = runtime.shared.starts.acquire().await;
+                let permit = permit.expect("the semaphore is never closed");
+                runtime.launch(&container).await;
+                await_start(&container).await;
+                drop(permit);
+            });
         }
         match await_start(&container).await {
             ContainerState::Exited(Exit {

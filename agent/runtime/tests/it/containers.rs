@@ -102,7 +102,7 @@ async fn many_at_once_all_start() {
     let node = Node::new().await;
     node.runtime.create_sandbox(&node.sandbox("a")).await.expect("a sandbox");
     let specs: Vec<_> =
-        (0..50).map(|number| node.container("a", &format!("c{number}"), "exit 3")).collect();
+        (0..200).map(|number| node.container("a", &format!("c{number}"), "exit 3")).collect();
     let starts = specs.iter().map(|spec| node.runtime.start_container(spec));
     for started in futures::future::join_all(starts).await {
         started.expect("started");
