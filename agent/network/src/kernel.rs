@@ -35,6 +35,9 @@ fn uplink() {
     ip("addr add fd07::1/64 dev uplink nodad");
     ip("link set uplink up");
     ip("link set switch0 up");
+    let state = || ip("link show uplink");
+    let is_up = || if state().contains("state UP") { Ok(()) } else { Err(state()) };
+    host::wait_for("uplink", PATIENCE, is_up).unwrap();
 }
 
 async fn open() -> Network {

@@ -25,7 +25,7 @@ use crate::plan::{POD_LINK, Wiring};
 /// (below 128 are the kernel's and well-known daemons', of which none has it).
 const OURS: RouteProtocol = RouteProtocol::Other(83);
 
-/// Time between two looks at a link that is coming up.
+/// Time between two looks at something that the kernel is finishing.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// A link that does not come up in this time never will: the kernel looks at least once a second.
 const PASSING_WAIT: Duration = Duration::from_secs(3);
@@ -157,6 +157,27 @@ impl Netlink {
         header.flags |= AddressHeaderFlags::Nodad;
         let added = request.execute().await;
         added.map_err(|e| failure("add address", &address.to_string(), e))
+    }
+
+    /// Waits until an address that was added works. The kernel finishes adding one of IPv6 in the
+    /// background; until then, what the pod sends to itself is looked for on the link, and for
+    /// three seconds not found there.
+    pub(crate) async fn wait_local(&self, address: IpNet) -> Result<(), NetworkError> {
+        let name = address.to_string();
+        let local = async {
+            loop {
+                let query = destination(address);
+                let found = self.handle.route().get(query).execute().try_next().await;
+                let found = found.map_err(|e| failure("look up the route to", &name, e))?;
+                if found.is_some_and(|route| route.header.kind == RouteType::Local) {
+                    return Ok(());
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(PASSING_WAIT, local).await.unwrap_or_else(|_| {
+            Err(error("wait for address", name.clone(), io::ErrorKind::TimedOut.into()))
+        })
     }
 
     /// All addresses with the index of their link.

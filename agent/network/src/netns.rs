@@ -67,7 +67,7 @@ where
     setns(namespace, CloneFlags::CLONE_NEWNET)
         .map_err(|e| io_error("enter namespace", path, e.into()))?;
     let executor = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build()
         .map_err(|e| io_error("start an executor for namespace", path, e))?;
     executor.block_on(body())

@@ -244,6 +244,9 @@ async fn connect_pod_side(wiring: &Wiring) -> Result<(), NetworkError> {
         netlink.add_neighbour(index, *gateway, wiring.host_mac).await?;
         netlink.add_default_route(index, *gateway).await?;
     }
+    for address in &wiring.addresses {
+        netlink.wait_local(*address).await?;
+    }
     Ok(())
 }
 
