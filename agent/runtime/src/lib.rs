@@ -37,4 +37,5 @@ pub mod fake;
 pub use cgroup::Layout;
 pub use contract::*;
 pub use linux::{Config, LinuxRuntime};
+pub use seccomp::default_seccomp_profile;
 pub use zygote::maybe_run_shim;

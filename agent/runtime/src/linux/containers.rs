@@ -12,7 +12,7 @@ use super::{KILL_LIMIT, LinuxRuntime, Shared, at, blocking, no_container};
 use crate::record::{self, ContainerRecord, SandboxRecord, now_nanos};
 use crate::shim::failed_start;
 use crate::shim::protocol::{Reply, Request};
-use crate::spec::Capabilities;
+use crate::spec::named_in;
 use crate::{ContainerSpec, ContainerState, Exit, Resources, RuntimeError, Usage, seccomp};
 
 /// Exit code of a container whose shim was killed: what the kernel would say of the container.
@@ -219,7 +219,7 @@ impl Shared {
             std::fs::create_dir_all(parent)
                 .map_err(|error| format!("create {}: {error}", parent.display()))?;
         }
-        let capabilities: Capabilities = spec.capabilities.iter().cloned().collect();
+        let capabilities = named_in(spec);
         let filters = self.config.run_dir.join("seccomp");
         record.filter = seccomp::filter(&filters, &spec.seccomp, &capabilities)
             .map_err(|error| error.to_string())?;

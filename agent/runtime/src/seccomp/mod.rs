@@ -5,6 +5,7 @@
 //! the process that becomes the container only loads it.
 
 mod default;
+mod oci;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,8 @@ use libseccomp::{
 };
 use nix::sys::memfd::{MemFdCreateFlag, memfd_create};
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompOperator};
+
+pub use oci::default_seccomp_profile;
 
 use crate::Seccomp;
 use default::{Rules, Test};

@@ -153,7 +153,11 @@ fn payload(
         args: process.args().clone().unwrap_or_default(),
         env: process.env().clone().unwrap_or_default(),
         filter: if record.spec.privileged { None } else { filter },
-        granted: capability_set(&spec::granted(&record.spec, &facts.available)),
+        granted: capability_set(&spec::granted(
+            &record.spec,
+            &facts.available,
+            facts.cgroup_version,
+        )),
         no_new_privileges: record.spec.no_new_privileges,
         propagations: if first { spec::propagations(&record.spec) } else { Vec::new() },
         read_only_cgroups: first && !record.spec.privileged,

@@ -6,23 +6,37 @@ use oci_spec::OciSpecError;
 use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxCapabilitiesBuilder};
 
 use crate::ContainerSpec;
+use crate::cgroup::Version;
 
 /// Capability names with their prefix: `CAP_CHOWN`.
 pub(crate) type Capabilities = BTreeSet<String>;
 
-/// The capabilities `spec` asks for, as far as the agent has them itself: nobody can give away
+/// The capabilities `spec` names, with their prefix.
+pub(crate) fn named_in(spec: &ContainerSpec) -> Capabilities {
+    let with_prefix = |name: &String| {
+        let name = name.to_ascii_uppercase();
+        if name.starts_with("CAP_") { name } else { format!("CAP_{name}") }
+    };
+    spec.capabilities.iter().map(with_prefix).collect()
+}
+
+/// The capabilities `spec` gets: as far as the agent has them itself, since nobody can give away
 /// more, and asking the kernel for it would fail the container.
-pub(crate) fn granted(spec: &ContainerSpec, available: &Capabilities) -> Capabilities {
+///
+/// Unlike upstream, `CAP_MKNOD` is left out on cgroup v2: there a program of the cgroup would have
+/// to refuse devices that the container makes for itself, and libcontainer loads none.
+pub(crate) fn granted(
+    spec: &ContainerSpec,
+    available: &Capabilities,
+    version: Version,
+) -> Capabilities {
     if spec.privileged {
         return available.clone();
     }
-    spec.capabilities
-        .iter()
-        .map(|name| {
-            let name = name.to_ascii_uppercase();
-            if name.starts_with("CAP_") { name } else { format!("CAP_{name}") }
-        })
+    named_in(spec)
+        .into_iter()
         .filter(|name| available.contains(name))
+        .filter(|name| version == Version::V1 || name != "CAP_MKNOD")
         .collect()
 }
 

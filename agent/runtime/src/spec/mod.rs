@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::ContainerSpec;
 use crate::cgroup::Version;
 
-pub(crate) use capabilities::{Capabilities, granted, named};
+pub(crate) use capabilities::{Capabilities, granted, named, named_in};
 pub(crate) use mounts::{Propagation, propagations};
 
 /// Where programs are looked for if the image does not say.
@@ -167,7 +167,7 @@ fn process(
     let mut user =
         UserBuilder::default().uid(spec.uid).gid(spec.gid).additional_gids(groups).build()?;
     user.set_umask(None);
-    let granted = granted(spec, &facts.available);
+    let granted = granted(spec, &facts.available, facts.cgroup_version);
     let mut process = ProcessBuilder::default()
         .args(args.to_vec())
         .env(environment(spec, facts, tty))

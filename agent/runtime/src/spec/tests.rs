@@ -200,3 +200,17 @@ fn home_is_never_empty_and_a_terminal_has_a_type() {
     assert_eq!(process.terminal(), Some(true));
     assert!(namespace_list(&oci).contains("mnt=/proc/42/ns/mnt"));
 }
+
+#[test]
+fn devices_cannot_be_made_where_nothing_refuses_them() {
+    let mut maker = spec();
+    maker.capabilities = vec!["CAP_MKNOD".into(), "CAP_CHOWN".into()];
+    let available: Capabilities = ["CAP_CHOWN", "CAP_MKNOD"].map(str::to_owned).into();
+    let names = |maker: &ContainerSpec, version| {
+        granted(maker, &available, version).into_iter().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names(&maker, Version::V1), "CAP_CHOWN CAP_MKNOD");
+    assert_eq!(names(&maker, Version::V2), "CAP_CHOWN");
+    maker.privileged = true;
+    assert_eq!(names(&maker, Version::V2), "CAP_CHOWN CAP_MKNOD");
+}
