@@ -58,6 +58,8 @@ pub(crate) async fn start(
         .await
         .context("open the Services' BPF maps")?
         .context("open the Services' BPF maps")?;
+    // Pods' own sockets to a backend that is gone are ended too, in their namespaces.
+    services.set_network(network.clone());
     let services = Arc::new(services);
     let runtime =
         LinuxRuntime::open(runtime_config(config)).await.context("open the container runtime")?;

@@ -12,8 +12,8 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
         ("services", "connect_bench"),
         &[
             ("ratio", "connect to ClusterIP of 1,000 / pod address", "", Limit::AtMost(1.10)),
-            ("service_us", "connect to a ClusterIP", "µs", Limit::None),
-            ("direct_us", "connect to the pod's address", "µs", Limit::None),
+            ("cluster_ip_micros", "connect to a ClusterIP", "µs", Limit::None),
+            ("direct_micros", "connect to the pod's address", "µs", Limit::None),
         ],
     )
 }
