@@ -96,9 +96,13 @@ async fn bench(folder: &Path) -> Outcome<Value> {
     let (mut ours, mut crun) = (Vec::new(), Vec::new());
     let (mut ours_filtered, mut crun_filtered) = (Vec::new(), Vec::new());
     for _round in 0..ROUNDS {
+        settle().await;
         ours.push(bench.ours(Seccomp::Unconfined).await?);
+        settle().await;
         crun.push(bench.crun(false)?);
+        settle().await;
         ours_filtered.push(bench.ours(Seccomp::RuntimeDefault).await?);
+        settle().await;
         crun_filtered.push(bench.crun(true)?);
     }
     bench.runtime.remove_sandbox("bench").await?;
@@ -113,6 +117,13 @@ async fn bench(folder: &Path) -> Outcome<Value> {
         "crun_with_seccomp_ms": crun_filtered,
         "rounds": ROUNDS,
     }))
+}
+
+/// Lets the kernel come to rest: the first move of a process between cgroups waits for a grace period
+/// of some 12 ms, and the next one does not if it follows soon. Without the pause whoever comes
+/// second is measured with the first one's wait already paid.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
