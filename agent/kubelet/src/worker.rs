@@ -307,11 +307,20 @@ impl Worker {
         if intent != Intent::Run {
             self.abandon();
         }
-        for step in made.steps {
+        // What a removal takes away is not there to be reported any more: the API is told first.
+        let (removals, steps): (Vec<Step>, Vec<Step>) =
+            made.steps.into_iter().partition(|step| matches!(step, Step::RemoveAll));
+        for step in steps {
             tracing::debug!(?step, "planned");
             self.begin(step, now);
         }
         let report_at = self.write_status(intent, now);
+        if self.report.is_settled(report_at) && !self.aborts.contains_key(&Operation::Status) {
+            for step in removals {
+                tracing::debug!(?step, "planned");
+                self.begin(step, now);
+            }
+        }
         [made.wake_at, self.refresh_at, report_at].into_iter().flatten().min()
     }
 
@@ -431,7 +440,8 @@ impl Worker {
 
     /// Writes the record if anything in it has changed.
     fn save(&mut self) {
-        if self.seen.gone {
+        // A record written now would outlive the pod's folder.
+        if self.seen.gone || self.aborts.contains_key(&Operation::RemoveAll) {
             return;
         }
         let mut record = self.seen.record.clone();

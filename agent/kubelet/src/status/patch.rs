@@ -20,7 +20,11 @@ pub(crate) fn patch(uid: &str, before: &PodStatus, after: &PodStatus) -> Option<
             continue;
         }
         let change = match name.as_str() {
-            "conditions" => changed_conditions(before.get(name), new),
+            // In another order, or fewer of them, they are the same to a merge.
+            "conditions" => match changed_conditions(before.get(name), new) {
+                Value::Array(changed) if changed.is_empty() => continue,
+                changed => changed,
+            },
             name if ADDRESS_LISTS.contains(&name) => replaced(new),
             _ => new.clone(),
         };
@@ -82,5 +86,8 @@ mod tests {
             }})
         );
         assert_eq!(patch("u", &after, &after), None);
+        let mut turned = after.clone();
+        turned.conditions.as_mut().unwrap().reverse();
+        assert_eq!(patch("u", &after, &turned), None, "the order of conditions says nothing");
     }
 }

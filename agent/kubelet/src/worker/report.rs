@@ -23,6 +23,8 @@ const MESSAGE_MAX_BYTES: usize = 4096;
 /// Most that is taken from the log instead, in bytes and lines.
 const MESSAGE_LOG_MAX_BYTES: u64 = 2048;
 const MESSAGE_LOG_MAX_LINES: usize = 80;
+/// A status that was refused so often does not hold up a pod's removal any longer.
+const REFUSALS_MAX: u32 = 8;
 /// Longest wait between attempts to write a status.
 const RETRY_MAX_SECS: i64 = 5;
 
@@ -50,6 +52,12 @@ impl Report {
         let wait = SignedDuration::from_millis(wait * 250);
         self.failures += 1;
         self.retry_at = now.checked_add(wait).ok();
+    }
+
+    /// Whether the API has what there is to say, or will not take it. `again_at` is when the next
+    /// attempt is due.
+    pub(super) fn is_settled(&self, again_at: Option<Timestamp>) -> bool {
+        !self.active || again_at.is_none() || self.failures >= REFUSALS_MAX
     }
 
     /// The newest status that the API is known to have.
@@ -88,12 +96,12 @@ impl Worker {
         if !self.report.active || self.seen.in_flight.contains(&Operation::Status) {
             return None;
         }
-        let patch = status::patch(self.pod.uid(), &before, &wanted)?;
         if let Some(at) = self.report.retry_at
             && at > now
         {
             return Some(at);
         }
+        let patch = status::patch(self.pod.uid(), &before, &wanted)?;
         let action =
             Action::patch::<Pod>(self.pod.key(), PatchType::Strategic, Some("status"), patch);
         let client = self.context.deps.client.clone();
