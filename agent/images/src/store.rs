@@ -249,6 +249,8 @@ impl Images for ImageStore {
         let root = self.content.root();
         let found = nix::sys::statvfs::statvfs(root).map_err(failed_nix("look at", root))?;
         let unit = found.fragment_size();
-        Ok((found.blocks() * unit, found.blocks_available() * unit))
+        // What is reserved for root cannot be filled, and so is no capacity.
+        let capacity = found.blocks() - found.blocks_free() + found.blocks_available();
+        Ok((capacity * unit, found.blocks_available() * unit))
     }
 }

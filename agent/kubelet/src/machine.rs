@@ -130,7 +130,8 @@ fn disk(path: &Path) -> Option<Disk> {
     let stats = statvfs(path).ok()?;
     let unit = stats.fragment_size();
     Some(Disk {
-        all_bytes: signed(stats.blocks() * unit),
+        // What is reserved for root is nobody's to fill: it would look like pressure for ever.
+        all_bytes: signed((stats.blocks() - stats.blocks_free() + stats.blocks_available()) * unit),
         free_bytes: signed(stats.blocks_available() * unit),
         all_inodes: signed(stats.files()),
         free_inodes: signed(stats.files_available()),

@@ -8,8 +8,6 @@ use k8s_openapi::api::core::v1::{
 };
 use objects::ObjectKey;
 
-/// Annotation of a static pod and of its mirror: the hash of its manifest.
-pub(crate) const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 /// Annotation that tells a mirror pod from an ordinary one.
 pub(crate) const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
 /// Annotation that says where a pod came from: `file` for static pods.

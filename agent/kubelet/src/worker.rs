@@ -65,7 +65,6 @@ pub(crate) struct Handle {
     wake: Notify,
     look_due: AtomicBool,
     volumes_stale: AtomicBool,
-    evict: Mutex<Option<crate::record::Ended>>,
     published: Mutex<Published>,
 }
 
@@ -77,7 +76,6 @@ impl Handle {
             wake: Notify::new(),
             look_due: AtomicBool::new(true),
             volumes_stale: AtomicBool::new(false),
-            evict: Mutex::new(None),
             published: Mutex::new(Published { pod, status, sandbox: None }),
         }
     }
@@ -104,12 +102,6 @@ impl Handle {
     /// Something that the pod's volumes are made from has changed.
     pub(crate) fn source_changed(&self) {
         self.volumes_stale.store(true, Ordering::Release);
-        self.wake.notify_one();
-    }
-
-    /// Ends the pod before its time.
-    pub(crate) fn end(&self, ended: crate::record::Ended) {
-        *self.evict.lock() = Some(ended);
         self.wake.notify_one();
     }
 
@@ -213,11 +205,6 @@ impl Worker {
         if self.seen.volumes_stale {
             // What was missing may be there now.
             self.seen.start_problems.clear();
-        }
-        if let Some(ended) = self.handle.evict.lock().take()
-            && self.seen.record.ended.is_none()
-        {
-            self.seen.record.ended = Some(ended);
         }
     }
 

@@ -25,6 +25,7 @@ pub(crate) trait Sources {
 
 /// Why an environment cannot be made. The texts are upstream's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(clippy::enum_variant_names, reason = "each names what is missing")]
 pub(crate) enum EnvError {
     #[error("{kind} \"{name}\" not found")]
     NoObject { kind: &'static str, name: String },

@@ -143,10 +143,6 @@ impl TestNode {
         self.folder.path().join("data/pods").join(uid)
     }
 
-    pub(super) fn manifests(&self) -> PathBuf {
-        self.folder.path().join("manifests")
-    }
-
     /// Binds a pod of this spec to the node; its uid is `u-NAME`.
     pub(super) fn add_pod(&self, name: &str, spec: Value) {
         let mut spec = spec;

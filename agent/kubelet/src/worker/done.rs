@@ -23,6 +23,10 @@ use crate::spec::fields;
 use crate::volumes;
 
 /// What a step came to.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time is handed over, and taken apart at once"
+)]
 pub(super) enum Done {
     Volumes(Result<(BTreeMap<String, PathBuf>, Option<Timestamp>), String>),
     Sandbox(Result<Vec<IpAddr>, Failure>),
