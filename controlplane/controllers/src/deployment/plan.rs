@@ -303,23 +303,23 @@ impl Case<'_> {
         }
         let mut steps = std::mem::take(&mut self.steps);
         let again_after = status::look_again_in(self.deployment, &status, self.context.now);
-        if self.deployment.status.as_ref() != Some(&status) {
+        let number = self.sets.new.as_ref().map(|set| revision::revision(&set.metadata));
+        let number = number.filter(|number| {
+            *number != 0 && *number != revision::revision(&self.deployment.metadata)
+        });
+        if self.deployment.status.as_ref() != Some(&status) || number.is_some() {
             let mut changed = self.deployment.clone();
             changed.status = Some(status);
+            // Written with the status, as upstream: an update of the Deployment itself would count
+            // as a new generation.
+            if let Some(number) = number {
+                let annotations = changed.metadata.annotations.get_or_insert_default();
+                annotations.insert(REVISION.into(), number.to_string());
+            }
             let step = Step::from(Action::update_status(&changed));
             // After a failure the status tells of it before the next try fails too.
             let at = if self.context.failure.is_some() { 0 } else { steps.len() };
             steps.insert(at, step);
-        }
-        let number = self.sets.new.as_ref().map(|set| revision::revision(&set.metadata));
-        let number = number.filter(|number| *number != 0);
-        if let Some(number) = number.filter(|n| *n != revision::revision(&self.deployment.metadata))
-        {
-            let body = json!({"metadata": {
-                "uid": self.deployment.uid(),
-                "annotations": {REVISION: number.to_string()},
-            }});
-            steps.push(Action::merge::<Deployment>(self.deployment.key(), body).into());
         }
         Plan { steps, again_after, ..Plan::default() }
     }

@@ -75,7 +75,7 @@ impl Model {
         let plan = self.plan();
         let acted = !plan.steps.is_empty();
         for step in plan.steps {
-            let Action { key, verb, resource } = step.action;
+            let Action { key, verb, .. } = step.action;
             if let Some(announcement) = step.announcement {
                 self.log.push(announcement.done.1);
             }
@@ -89,14 +89,14 @@ impl Model {
                     self.sets.insert(key.name, set);
                 }
                 Verb::UpdateSubresource(_, object) => {
-                    self.deployment.status =
-                        serde_json::from_value(object["status"].clone()).unwrap();
+                    let written: Deployment = serde_json::from_value(object).unwrap();
+                    self.deployment.status = written.status;
+                    self.deployment.metadata.annotations = written.metadata.annotations;
                 }
-                Verb::Patch { body, .. } if resource.plural == "replicasets" => {
+                Verb::Patch { body, .. } => {
                     let set = self.sets.get_mut(&key.name).unwrap();
                     *set = merged(set, &body);
                 }
-                Verb::Patch { body, .. } => self.deployment = merged(&self.deployment, &body),
                 Verb::Delete { .. } => {
                     self.log.push(format!("Deleted {}", key.name));
                     self.sets.remove(&key.name);
