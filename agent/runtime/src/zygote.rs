@@ -27,16 +27,17 @@ pub(crate) const ARGUMENT: &str = "zygote";
 /// What the agent asks for.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// A shim for the container in this folder. The descriptor is its first connection.
+    /// A shim for the container in this folder. The descriptor is its first connection, over which
+    /// it says [`Forked`] before anything else.
     Shim { folder: PathBuf },
     /// A process that holds a PID namespace, in this folder of the v2 hierarchy. The descriptor
-    /// gets a [`Held`].
+    /// gets a [`Forked`].
     Holder { cgroup: Option<PathBuf> },
 }
 
-/// The answer to [`Request::Holder`].
+/// The process that was asked for.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Held {
+pub(crate) struct Forked {
     pub(crate) pid: i32,
 }
 
@@ -128,13 +129,16 @@ fn run_shim(folder: &std::path::Path, first: OwnedFd) -> i32 {
     if restored.is_err() || setsid().is_err() {
         return 71;
     }
+    let forked = Forked { pid: nix::unistd::getpid().as_raw() };
+    // An agent that is gone is followed by one that looks at the folder.
+    let _unheard = wire::send(first.as_fd(), &forked, &[], MsgFlags::empty());
     i32::from(shim::run(folder, first).is_err())
 }
 
 fn start_holder(cgroup: Option<&std::path::Path>, back: BorrowedFd<'_>) -> io::Result<()> {
     let cgroup = cgroup.map(fork::open_folder).transpose()?;
     let pid = fork::fork(cgroup.as_ref().map(AsFd::as_fd), libc::CLONE_NEWPID, hold)?;
-    wire::send(back, &Held { pid }, &[], MsgFlags::empty())
+    wire::send(back, &Forked { pid }, &[], MsgFlags::empty())
 }
 
 /// PID 1 of a pod's namespace: adopts and reaps what the containers leave behind, until it is

@@ -288,6 +288,29 @@ impl Group {
         Ok(())
     }
 
+    /// Allows these devices and no others (v1; the v2 hierarchy has no such files).
+    pub(crate) fn restrict_devices(&self, allowed: &[String]) -> io::Result<()> {
+        let Some(folder) = self.controllers.get("devices") else { return Ok(()) };
+        let (deny, allow) = (folder.join("devices.deny"), folder.join("devices.allow"));
+        fs::write(&deny, "a").map_err(|error| at("write", &deny, &error))?;
+        for rule in allowed {
+            fs::write(&allow, rule).map_err(|error| at("write", &allow, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the calling process, which has one thread, into the v1 groups.
+    ///
+    /// A thread that moves itself does not have to wait for a grace period of some 12 ms, as
+    /// everybody who moves a whole process has to.
+    pub(crate) fn join_by_thread(&self) -> io::Result<()> {
+        for folder in self.controllers.values() {
+            let file = folder.join("tasks");
+            fs::write(&file, "0").map_err(|error| at("write", &file, &error))?;
+        }
+        Ok(())
+    }
+
     /// Processes in the group and below.
     pub(crate) fn processes(&self) -> Vec<i32> {
         let mut pids = Vec::new();

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use nix::sys::socket::MsgFlags;
 
 use crate::wire;
-use crate::zygote::{ARGUMENT, Held, Request};
+use crate::zygote::{ARGUMENT, Forked, Request};
 
 pub(super) struct ZygoteClient {
     executable: PathBuf,
@@ -55,19 +55,26 @@ impl ZygoteClient {
 
     /// Asks for a shim; returns its first connection. Blocks while the zygote is busy forking.
     pub(super) fn shim(&self, folder: PathBuf) -> io::Result<OwnedFd> {
-        let (near, far) = wire::pair()?;
-        self.send(&Request::Shim { folder }, far.as_fd())?;
-        Ok(near)
+        self.ask(&Request::Shim { folder }).map(|(connection, _)| connection)
     }
 
     /// Asks for the holder of a PID namespace; returns its PID.
     pub(super) fn holder(&self, cgroup: Option<PathBuf>) -> io::Result<i32> {
-        let (near, far) = wire::pair()?;
-        self.send(&Request::Holder { cgroup }, far.as_fd())?;
-        drop(far);
-        let packet = wire::receive(near.as_fd())?
-            .ok_or_else(|| io::Error::other("the zygote could not fork the holder"))?;
-        Ok(packet.decode::<Held>()?.pid)
+        self.ask(&Request::Holder { cgroup }).map(|(_, forked)| forked.pid)
+    }
+
+    /// Sends a request and waits for the fork. A zygote that dies in between has done nothing, so
+    /// another one is asked.
+    fn ask(&self, request: &Request) -> io::Result<(OwnedFd, Forked)> {
+        for _attempt in 0..2 {
+            let (near, far) = wire::pair()?;
+            self.send(request, far.as_fd())?;
+            drop(far);
+            if let Some(packet) = wire::receive(near.as_fd())? {
+                return Ok((near, packet.decode()?));
+            }
+        }
+        Err(io::Error::other("the zygote could not fork"))
     }
 
     fn send(&self, request: &Request, fd: BorrowedFd<'_>) -> io::Result<()> {

@@ -21,8 +21,9 @@ use nix::sys::socket::MsgFlags;
 use oci_spec::runtime::Spec;
 
 use super::executor::{HELD, Payload, PayloadExecutor};
-use super::image_facts;
 use super::protocol::Progress;
+use super::{image_facts, unseen};
+use crate::cgroup::Version;
 use crate::record::ContainerRecord;
 use crate::spec::{self, Capabilities, Facts};
 use crate::wire;
@@ -65,7 +66,18 @@ fn try_make(
     progress: BorrowedFd<'_>,
 ) -> Result<(), String> {
     let record = ContainerRecord::read(folder).map_err(|error| error.to_string())?;
-    let facts = facts(&record, job)?;
+    let mut facts = facts(&record, job)?;
+    if let Job::Container = job
+        && let Some(allowed) = spec::device_rules(&record.spec, &facts.devices)
+    {
+        record.group.restrict_devices(&allowed).map_err(|error| error.to_string())?;
+    }
+    // Held until the container has entered it.
+    let mounts = match record.group.version {
+        Version::V1 => Some(unseen::join(&record.group)?),
+        Version::V2 => None,
+    };
+    facts.mounts = mounts.as_ref().map(unseen::path);
     let tty = match job {
         Job::Container => record.spec.tty,
         Job::Exec { tty, .. } => *tty,
@@ -125,6 +137,7 @@ fn facts(record: &ContainerRecord, job: &Job) -> Result<Facts, String> {
         cgroup: record.group.path.clone(),
         cgroup_version: record.group.version,
         available,
+        mounts: None,
         devices: match job {
             Job::Container => image_facts::devices(spec)?,
             Job::Exec { .. } => Vec::new(),

@@ -20,6 +20,7 @@ pub(crate) mod log;
 mod maker;
 pub(crate) mod protocol;
 mod streams;
+mod unseen;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup,
-    LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType, LinuxResourcesBuilder, Process, ProcessBuilder, RootBuilder, Spec,
+    Linux, LinuxBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, LinuxNamespace,
+    LinuxNamespaceBuilder, LinuxNamespaceType, Process, ProcessBuilder, RootBuilder, Spec,
     SpecBuilder, UserBuilder,
 };
 use serde::{Deserialize, Serialize};
@@ -83,6 +82,8 @@ pub(crate) struct Facts {
     pub(crate) cgroup_version: Version,
     /// Capabilities that can be given to a container.
     pub(crate) available: Capabilities,
+    /// A mount namespace made for the container; `None`: libcontainer makes it.
+    pub(crate) mounts: Option<PathBuf>,
     /// The device nodes of `ContainerSpec::devices`, and the node's own for privileged containers.
     pub(crate) devices: Vec<DeviceNode>,
 }
@@ -211,11 +212,9 @@ fn linux(
 ) -> Result<Linux, OciSpecError> {
     let devices: Vec<LinuxDevice> =
         facts.devices.iter().map(device).collect::<Result<_, OciSpecError>>()?;
-    let resources = LinuxResourcesBuilder::default().devices(device_rules(spec, facts)?).build()?;
     let linux = LinuxBuilder::default()
         .namespaces(namespaces)
         .cgroups_path(&facts.cgroup)
-        .resources(resources)
         .devices(devices)
         .build()?;
     let mut linux = without_defaults(linux);
@@ -233,6 +232,7 @@ fn linux(
 /// Takes out what the builder fills in by itself.
 fn without_defaults(mut linux: Linux) -> Linux {
     linux.set_masked_paths(None).set_readonly_paths(None).set_seccomp(None);
+    linux.set_resources(None);
     linux.set_rootfs_propagation(None);
     linux
 }
@@ -243,8 +243,11 @@ fn namespaces(spec: &ContainerSpec, facts: &Facts) -> Result<Vec<LinuxNamespace>
         (LinuxNamespaceType::Ipc, &facts.namespaces.ipc),
         (LinuxNamespaceType::Uts, &facts.namespaces.uts),
     ];
-    let mut namespaces =
-        vec![LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Mount).build()?];
+    let mut mount = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Mount);
+    if let Some(path) = &facts.mounts {
+        mount = mount.path(path);
+    }
+    let mut namespaces = vec![mount.build()?];
     for (typ, path) in joined {
         if let Some(path) = path {
             namespaces.push(LinuxNamespaceBuilder::default().typ(typ).path(path).build()?);
@@ -292,37 +295,32 @@ fn device(node: &DeviceNode) -> Result<LinuxDevice, OciSpecError> {
         .build()
 }
 
-/// Rules of the devices cgroup; libcontainer adds the standard devices.
-fn device_rules(
-    spec: &ContainerSpec,
-    facts: &Facts,
-) -> Result<Vec<LinuxDeviceCgroup>, OciSpecError> {
-    if spec.privileged {
-        return Ok(vec![
-            LinuxDeviceCgroupBuilder::default()
-                .allow(true)
-                .typ(LinuxDeviceType::A)
-                .access("rwm")
-                .build()?,
-        ]);
-    }
-    let mut rules = vec![
-        LinuxDeviceCgroupBuilder::default()
-            .allow(false)
-            .typ(LinuxDeviceType::A)
-            .access("rwm")
-            .build()?,
+/// What the devices cgroup allows, in the words of `devices.allow`; `None` for everything. Making
+/// nodes is allowed: using them is what is guarded.
+pub(crate) fn device_rules(spec: &ContainerSpec, devices: &[DeviceNode]) -> Option<Vec<String>> {
+    /// null, zero, full, random, urandom, tty, console, ptmx, and pseudo-terminals.
+    const STANDARD: [&str; 11] = [
+        "c *:* m",
+        "b *:* m",
+        "c 1:3 rwm",
+        "c 1:5 rwm",
+        "c 1:7 rwm",
+        "c 1:8 rwm",
+        "c 1:9 rwm",
+        "c 5:0 rwm",
+        "c 5:1 rwm",
+        "c 5:2 rwm",
+        "c 136:* rwm",
     ];
-    for node in &facts.devices {
-        rules.push(
-            LinuxDeviceCgroupBuilder::default()
-                .allow(true)
-                .typ(node.kind.oci())
-                .major(node.major)
-                .minor(node.minor)
-                .access(&node.permissions)
-                .build()?,
-        );
+    if spec.privileged {
+        return None;
     }
-    Ok(rules)
+    let own = devices.iter().map(|node| {
+        let kind = match node.kind {
+            DeviceKind::Block => 'b',
+            DeviceKind::Character => 'c',
+        };
+        format!("{kind} {}:{} {}", node.major, node.minor, node.permissions)
+    });
+    Some(STANDARD.map(str::to_owned).into_iter().chain(own).collect())
 }

@@ -51,6 +51,7 @@ fn facts() -> Facts {
         cgroup: "/skeg/a".into(),
         cgroup_version: Version::V1,
         available: ["CAP_CHOWN", "CAP_KILL", "CAP_SYS_ADMIN"].map(str::to_owned).into(),
+        mounts: None,
         devices: Vec::new(),
     }
 }
@@ -145,8 +146,10 @@ fn privileged_lifts_every_limit() {
     assert_eq!(linux.devices().as_ref().unwrap().len(), 1);
     let capabilities = oci.process().as_ref().unwrap().capabilities().as_ref().unwrap();
     assert_eq!(capabilities.effective().as_ref().unwrap().len(), 3);
-    let rules = linux.resources().as_ref().unwrap().devices().as_ref().unwrap();
-    assert!(rules[0].allow(), "all devices may be used");
+    assert_eq!(device_rules(&privileged, &facts.devices), None, "all devices may be used");
+    let rules = device_rules(&spec(), &facts.devices).unwrap();
+    assert_eq!(rules.last().map(String::as_str), Some("c 10:229 rwm"));
+    assert!(rules.contains(&"c 1:3 rwm".to_owned()));
 }
 
 #[test]
