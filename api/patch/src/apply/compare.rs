@@ -82,9 +82,20 @@ fn values(old: Option<&Value>, new: Option<&Value>, schema: &Schema) -> Found {
     let change = match (old, new) {
         (None, _) => Some(Change::Added),
         (_, None) => Some(Change::Removed),
+        // A map that was a scalar, and is empty: nothing below it tells of the change.
+        (Some(old), Some(new)) if below == Comparison::default() && is_other_form(old, new) => {
+            Some(Change::Modified)
+        }
         _ => None,
     };
     Found { change, below }
+}
+
+/// Whether one is a map or a list and the other is not that.
+fn is_other_form(old: &Value, new: &Value) -> bool {
+    !old.is_null()
+        && !new.is_null()
+        && (old.is_object() != new.is_object() || old.is_array() != new.is_array())
 }
 
 fn maps(old: Option<&Value>, new: Option<&Value>, schema: &Schema) -> Comparison {
