@@ -135,7 +135,7 @@ async fn a_killed_shim_takes_its_container_along() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
-    let gone = tokio::time::timeout(crate::node::BOUND, gone).await;
+    let gone = tokio::time::timeout(BOUND, gone).await;
     assert!(gone.is_ok(), "the container outlived its shim");
 }
 
