@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use apiserver::ApiServer;
+use informer::{Object, Source, View, reflect};
 use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tracing::info;
@@ -38,14 +39,14 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     }
     let mut supervisor = Supervisor::new()?;
     let store = open_store(&config).await?;
-    let api_config = api_config(&config)?;
-    let identities = Identities::open(&config, api_config.kubernetes_service_ip())?;
-    let api_config = apiserver::Config {
-        cluster_ca_pem: identities.authority.certificate_pem().to_string(),
-        service_account_key_pem: identities.service_account_key_pem.clone(),
-        kubelet_tls: identities.kubelet_client_tls()?,
-        ..api_config
-    };
+    let service_cidr: IpNet = config
+        .service_cidr
+        .parse()
+        .with_context(|| format!("--service-cidr {:?}", config.service_cidr))?;
+    let service_ip =
+        service_cidr.hosts().next().context("--service-cidr has no room for a Service")?;
+    let identities = Identities::open(&config, service_ip)?;
+    let api_config = api_config(&config, service_cidr, &identities)?;
     let api = ApiServer::start(api_config, store.clone(), kinds::builtin(), supervisor.shutdown())
         .await
         .context("start the API server")?;
@@ -94,27 +95,23 @@ async fn open_store(config: &Config) -> Result<store::Store> {
         .with_context(|| format!("load the store in {}", folder.display()))
 }
 
-/// What the API server is told, its keys aside.
-fn api_config(config: &Config) -> Result<apiserver::Config> {
-    let cidr: IpNet = config
-        .service_cidr
-        .parse()
-        .with_context(|| format!("--service-cidr {:?}", config.service_cidr))?;
+/// What the API server is told.
+fn api_config(
+    config: &Config,
+    service_cidr: IpNet,
+    identities: &Identities,
+) -> Result<apiserver::Config> {
     Ok(apiserver::Config {
         advertise_address: config.node_ip,
         advertise_port: config.api_port,
-        service_cidrs: vec![cidr],
+        service_cidrs: vec![service_cidr],
         node_ports: NODE_PORTS,
         cluster_domain: config.cluster_domain.clone(),
-        cluster_ca_pem: String::new(),
+        cluster_ca_pem: identities.authority.certificate_pem().to_string(),
         service_account_issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
-        service_account_key_pem: String::new(),
+        service_account_key_pem: identities.service_account_key_pem.clone(),
         anonymous: true,
-        kubelet_tls: Arc::new(
-            rustls::ClientConfig::builder()
-                .with_root_certificates(rustls::RootCertStore::empty())
-                .with_no_client_auth(),
-        ),
+        kubelet_tls: identities.kubelet_client_tls()?,
         event_ttl: EVENT_TTL,
         build: "skeg".into(),
     })
@@ -164,6 +161,14 @@ fn client(api: &ApiServer, user: &str, groups: &[&str]) -> kube::Client {
     kube::Client::new(api.client_service(user, groups), "default")
 }
 
+/// A view of all objects of a kind.
+fn view<K: Object + k8s_openapi::Resource>(
+    client: &kube::Client,
+    supervisor: &Supervisor,
+) -> View<K> {
+    reflect(client.clone(), Source::of::<K>(), Vec::new(), supervisor.shutdown())
+}
+
 async fn start_control_plane(
     config: &Config,
     identities: &Identities,
@@ -186,12 +191,13 @@ async fn start_control_plane(
     let client_of_controllers = client(api, "system:kube-controller-manager", &["system:masters"]);
     let world = controllers::World::reflect(&client_of_controllers, &supervisor.shutdown());
     // One view of each kind for the whole control plane: the cluster's state is in memory once.
-    let own = scheduler::Views::reflect(&client_of_controllers, &supervisor.shutdown());
     let views = scheduler::Views {
         pods: world.pods.clone(),
         nodes: world.nodes.clone(),
         namespaces: world.namespaces.clone(),
-        ..own
+        volumes: view(&client_of_controllers, supervisor),
+        claims: view(&client_of_controllers, supervisor),
+        budgets: view(&client_of_controllers, supervisor),
     };
     let shutdown = supervisor.shutdown();
     supervisor.start("controllers", async move {

@@ -23,7 +23,6 @@ use crate::codec::Schemas;
 use crate::config::Config;
 use crate::identity::User;
 use crate::metrics::Metrics;
-use crate::openapi::OpenApi;
 use crate::router;
 use crate::verbs::list;
 use crate::{background, bootstrap};
@@ -49,8 +48,6 @@ pub struct Server {
     pub allocations: Allocations,
     /// Counters.
     pub metrics: Metrics,
-    /// Published schemas.
-    pub openapi: OpenApi,
     /// Ends everything that the server does.
     pub shutdown: CancellationToken,
 }
@@ -121,7 +118,6 @@ impl ApiServer {
             tokens,
             allocations,
             metrics: Metrics::default(),
-            openapi: OpenApi,
             shutdown,
             config,
         });

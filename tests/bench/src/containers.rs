@@ -12,6 +12,12 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
         ("runtime", "container_bench"),
         &[
             ("create_start_ratio", "container create + start / crun", "", Limit::AtMost(1.0)),
+            (
+                "create_start_with_seccomp_ratio",
+                "the same with the default filter",
+                "",
+                Limit::AtMost(1.0),
+            ),
             ("ours_ms", "container create + start", "ms", Limit::None),
             ("crun_ms", "crun, same bundle", "ms", Limit::None),
         ],

@@ -22,10 +22,6 @@ use crate::query::Query;
 use crate::server::Server;
 use schemas::{Dialect, Schemas};
 
-/// Published schemas; there is nothing to keep.
-#[derive(Debug, Default)]
-pub struct OpenApi;
-
 /// Answers what is below `/openapi`; `None` for an unknown path.
 pub(crate) fn answer(
     server: &Server,
