@@ -1,6 +1,5 @@
 //! The files of a log, read as one: rotated ones first, then the current one, wherever it goes.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -12,63 +11,39 @@ use crate::shim::log::rotated;
 const BLOCK_BYTES: u64 = 64 * 1024;
 
 /// Where reading has come to.
+///
+/// The writer may put files aside at any moment, several between two steps of the reader. So which
+/// file comes next is asked anew at each end, and never by the name of the current file alone.
 #[derive(Debug)]
 pub(super) struct Files {
     path: PathBuf,
-    /// Files after the one being read, oldest first. The current one is opened when they are done.
-    waiting: VecDeque<PathBuf>,
-    reading: Option<BufReader<File>>,
-    /// Inode of the file being read, to find it again after it was rotated.
-    inode: u64,
+    reading: Option<Reading>,
     /// The line being read, or the one that was handed out last.
     line: Vec<u8>,
     handed_out: bool,
 }
 
+/// The file being read. While it is open its inode is nobody else's.
+#[derive(Debug)]
+struct Reading {
+    inode: u64,
+    text: BufReader<File>,
+}
+
+impl Reading {
+    fn new(file: File) -> io::Result<Self> {
+        Ok(Self { inode: file.metadata()?.ino(), text: BufReader::new(file) })
+    }
+}
+
 impl Files {
     /// Opens a log, at its beginning or so many lines before its end.
     pub(super) fn open(path: PathBuf, tail_lines: Option<u64>) -> io::Result<Self> {
-        let mut all: VecDeque<PathBuf> = match rotated(&path) {
-            Ok(old) => old.into(),
-            // Not even the folder is there yet: nothing was written.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => VecDeque::new(),
-            Err(error) => return Err(error),
+        let reading = match tail_lines {
+            None => None,
+            Some(count) => start_of_tail(&path, count)?,
         };
-        all.push_back(path.clone());
-        let mut files = Self {
-            path,
-            waiting: VecDeque::new(),
-            reading: None,
-            inode: 0,
-            line: Vec::new(),
-            handed_out: false,
-        };
-        let start = match tail_lines {
-            None => 0,
-            Some(count) => skip_to_tail(&mut all, count)?,
-        };
-        files.waiting = all;
-        files.open_next()?;
-        if let Some(reading) = &mut files.reading {
-            reading.seek(SeekFrom::Start(start))?;
-        }
-        Ok(files)
-    }
-
-    fn open_next(&mut self) -> io::Result<()> {
-        while let Some(path) = self.waiting.pop_front() {
-            match File::open(&path) {
-                Ok(file) => {
-                    self.inode = file.metadata()?.ino();
-                    self.reading = Some(BufReader::new(file));
-                    return Ok(());
-                }
-                // Rotated away between listing and opening.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        Ok(Self { path, reading, line: Vec::new(), handed_out: false })
     }
 
     /// The next whole line without its newline; `None` when nothing more is there now.
@@ -78,81 +53,91 @@ impl Files {
             self.line.clear();
         }
         loop {
-            if self.reading.is_none() {
-                // The log did not exist when it was opened.
-                self.waiting.push_back(self.path.clone());
-                self.open_next()?;
-            }
-            let Some(reading) = &mut self.reading else { return Ok(None) };
-            reading.read_until(b'\n', &mut self.line)?;
+            let Some(reading) = &mut self.reading else {
+                self.reading = successor(&self.path, None)?;
+                if self.reading.is_none() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            reading.text.read_until(b'\n', &mut self.line)?;
             if self.line.last() == Some(&b'\n') {
                 self.handed_out = true;
                 let end = self.line.len() - 1;
                 return Ok(Some(&self.line[..end]));
             }
-            if !self.go_on()? {
-                return Ok(None);
+            let Some(next) = successor(&self.path, Some(reading.inode))? else { return Ok(None) };
+            // What was written to the old file just before it was put aside comes first.
+            if reading.text.fill_buf()?.is_empty() {
+                self.line.clear();
+                self.reading = Some(next);
             }
         }
     }
+}
 
-    /// At the end of a file: whether there is a file after it, which is then being read.
-    fn go_on(&mut self) -> io::Result<bool> {
-        if self.waiting.is_empty() {
-            self.waiting = self.after_current()?;
+/// The file of the log `path` that follows the one with the inode `after`, or the oldest one.
+/// `None` while that is the current file, or when there is none.
+///
+/// The current file is opened before the rotated ones are listed: whatever was put aside before it
+/// began is then in the list, so that no file between the two can be missed.
+fn successor(path: &Path, after: Option<u64>) -> io::Result<Option<Reading>> {
+    loop {
+        let current = open_if_there(path)?;
+        if current.is_some() && current.as_ref().map(|current| current.inode) == after {
+            return Ok(None);
         }
-        if self.waiting.is_empty() {
-            return Ok(false);
-        }
-        // What was written to the old file just before it was put aside comes first.
-        if let Some(reading) = &mut self.reading
-            && !reading.fill_buf()?.is_empty()
-        {
-            return Ok(true);
-        }
-        self.line.clear();
-        self.open_next()?;
-        Ok(true)
-    }
-
-    /// Files that are newer than the one being read; none while that is still the current one.
-    fn after_current(&self) -> io::Result<VecDeque<PathBuf>> {
-        let inode_of = |path: &Path| std::fs::metadata(path).map(|meta| meta.ino()).ok();
-        if inode_of(&self.path) == Some(self.inode) {
-            return Ok(VecDeque::new());
-        }
-        let mut newer: VecDeque<PathBuf> = match rotated(&self.path) {
-            Ok(old) => old.into(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(VecDeque::new()),
-            Err(error) => return Err(error),
+        let mut newer = rotated_if_there(path)?;
+        let is_own = |path: &PathBuf| {
+            std::fs::metadata(path).is_ok_and(|metadata| Some(metadata.ino()) == after)
         };
-        if let Some(own) = newer.iter().position(|path| inode_of(path) == Some(self.inode)) {
+        // A file that was removed as too old has all that are left behind it.
+        if let Some(own) = newer.iter().position(is_own) {
             newer.drain(..=own);
         }
-        if self.path.exists() {
-            newer.push_back(self.path.clone());
+        let Some(next) = newer.first() else { return Ok(current) };
+        if let Some(next) = open_if_there(next)? {
+            return Ok(Some(next));
         }
-        Ok(newer)
     }
 }
 
-/// Drops files from the front of `files` that lie wholly before the last `count` lines, and returns
-/// the offset in the first that is left.
-fn skip_to_tail(files: &mut VecDeque<PathBuf>, count: u64) -> io::Result<u64> {
-    let mut missing = count;
-    for index in (0..files.len()).rev() {
-        let (found, start) = match File::open(&files[index]) {
-            Ok(mut file) => tail_of(&mut file, missing)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (0, 0),
-            Err(error) => return Err(error),
-        };
-        missing -= found;
-        if missing == 0 {
-            files.drain(..index);
-            return Ok(start);
-        }
+fn open_if_there(path: &Path) -> io::Result<Option<Reading>> {
+    match File::open(path) {
+        Ok(file) => Reading::new(file).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(0)
+}
+
+/// The rotated files, oldest first; none when not even the folder is there.
+fn rotated_if_there(path: &Path) -> io::Result<Vec<PathBuf>> {
+    match rotated(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
+/// Where the last `count` lines begin. `None` when that is the beginning of the log.
+fn start_of_tail(path: &Path, count: u64) -> io::Result<Option<Reading>> {
+    let current = open_if_there(path)?;
+    let current_inode = current.as_ref().map(|current| current.inode);
+    let mut missing = count;
+    let mut newest_first = rotated_if_there(path)?;
+    let mut next = current;
+    loop {
+        if let Some(mut reading) = next.take() {
+            let (found, start) = tail_of(reading.text.get_mut(), missing)?;
+            missing -= found;
+            if missing == 0 {
+                reading.text.seek(SeekFrom::Start(start))?;
+                return Ok(Some(reading));
+            }
+        }
+        let Some(older) = newest_first.pop() else { return Ok(None) };
+        // The current file may have been put aside meanwhile: it was counted.
+        next = open_if_there(&older)?.filter(|older| Some(older.inode) != current_inode);
+    }
 }
 
 /// How many of the last `count` lines are in a file, and where they start. A container's line that

@@ -88,18 +88,40 @@ impl LogWriter {
         Ok(())
     }
 
-    fn write(&mut self, lines: &[u8]) {
-        if lines.is_empty() {
-            return;
+    /// Appends whole lines, beginning a new file wherever the next line would not fit: one read from
+    /// a busy container may hold more than a file.
+    fn write(&mut self, mut lines: &[u8]) {
+        while !lines.is_empty() {
+            let fitting = self.fitting(lines);
+            if fitting == 0 {
+                // Without a new file the old one grows on: better than no log.
+                let _goes_on = self.rotate();
+            }
+            let (now, later) = lines.split_at(fitting.max(line_end(lines)));
+            let _disk_full = self.file.write_all(now);
+            self.size_bytes += now.len() as u64;
+            lines = later;
         }
-        let size = u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        if self.max_bytes > 0 && self.size_bytes > 0 && self.size_bytes + size > self.max_bytes {
-            // Without a new file the old one grows on: better than no log.
-            let _goes_on = self.rotate();
-        }
-        let _disk_full = self.file.write_all(lines);
-        self.size_bytes += size;
     }
+
+    /// How many bytes of `lines` the current file still takes, in whole lines.
+    fn fitting(&self, lines: &[u8]) -> usize {
+        let room = match self.max_bytes {
+            0 => return lines.len(),
+            max => usize::try_from(max.saturating_sub(self.size_bytes)).unwrap_or(usize::MAX),
+        };
+        if lines.len() <= room {
+            return lines.len();
+        }
+        let end = lines[..room].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        // A line longer than a whole file still has to go somewhere.
+        if end == 0 && self.size_bytes == 0 { line_end(lines) } else { end }
+    }
+}
+
+/// Length of the first line with its newline.
+fn line_end(lines: &[u8]) -> usize {
+    lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |at| at + 1)
 }
 
 fn append(path: &Path) -> io::Result<File> {
@@ -245,5 +267,24 @@ mod tests {
         let expected: Vec<String> =
             (12 - all.len()..12).map(|line| format!("stdout F line {line:02}")).collect();
         assert_eq!(all, expected, "the newest lines, in order, once");
+    }
+
+    #[test]
+    fn one_large_write_is_spread_over_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.log");
+        let mut log = LogWriter::open(path.clone(), 120, 30).unwrap();
+        let lines: String = (0..12).map(|line| format!("line {line:02}\n")).collect();
+        log.feed(0, lines.as_bytes());
+        log.feed(0, &[b'x'; 200]);
+        log.finish();
+        let old = rotated(&path).unwrap();
+        let files: Vec<&Path> = old.iter().chain([&path]).map(PathBuf::as_path).collect();
+        assert_eq!(files.len(), 7, "two lines of 47 bytes each, and the long one alone: {files:?}");
+        let all: Vec<String> = files.iter().flat_map(|path| texts(path)).collect();
+        let mut expected: Vec<String> =
+            (0..12).map(|line| format!("stdout F line {line:02}")).collect();
+        expected.push(format!("stdout F {}", "x".repeat(200)));
+        assert_eq!(all, expected);
     }
 }
