@@ -1,0 +1,4 @@
+//! Requests to an API server in this process, on a store in memory: no socket, no controllers.
+
+mod harness;
+mod objects;
