@@ -22,6 +22,8 @@ async fn an_object_is_created_changed_and_deleted() {
     let patched = admin.patch("merge-patch+json", &format!("{PATH}/c"), &patch).await.expect(200);
     assert_eq!(patched["data"], json!({"k": "2", "l": "3"}));
     assert_eq!(admin.get(&format!("{PATH}/c")).await.expect(200)["data"], patched["data"]);
+    let read = admin.get(&format!("{PATH}/c")).await;
+    assert_eq!(read.headers["content-type"], "application/json");
     admin.delete(&format!("{PATH}/c")).await.expect(200);
     assert_eq!(admin.get(&format!("{PATH}/c")).await.expect(404)["reason"], "NotFound");
 }
