@@ -5,6 +5,7 @@
 //! about Kubernetes objects: that is done by the plans of its users.
 
 pub mod action;
+mod announce;
 mod backoff;
 mod decode;
 mod discover;
@@ -18,6 +19,7 @@ mod view;
 pub use action::{
     Action, ActionError, Outcome, PatchType, Propagation, Verb, Written, carry_out, carry_out_one,
 };
+pub use announce::{Announcements, Announcer, Heard};
 pub use backoff::Backoff;
 pub use discover::{Discovered, ServedResource, discover};
 pub use events::{EventRecorder, EventType, Occurrence, reference};

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use objects::{ObjectKey, Revision};
 use parking_lot::RwLock;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 
 use crate::Object;
+use crate::announce::{Announcements, Announcer, Heard};
 
 /// Changes that a reader may lag behind before it is told to resync: the pods of a full rollout of
 /// a thousand replicas (create, bind, run, ready) fit.
@@ -95,7 +96,7 @@ struct Shared<K> {
     indexes: Vec<Index<K>>,
     state: RwLock<State<K>>,
     progress: watch::Sender<Progress>,
-    changes: broadcast::Sender<Change<K>>,
+    changes: Announcer<Change<K>>,
 }
 
 /// A shared snapshot of the objects of one kind; clones share it.
@@ -118,7 +119,7 @@ impl<K: Object> View<K> {
             indexes,
             state: RwLock::new(State { objects: BTreeMap::new(), indexed }),
             progress: watch::Sender::new(Progress::default()),
-            changes: broadcast::Sender::new(CHANGES_MAX),
+            changes: Announcer::new(CHANGES_MAX),
         });
         (Self { shared: Arc::clone(&shared) }, ViewWriter { shared })
     }
@@ -205,29 +206,23 @@ impl<K: Object> View<K> {
     /// Changes from now on. The first one is always [`Change::Resync`], so that a reader has one
     /// code path for "start" and "fell behind".
     pub fn changes(&self) -> Changes<K> {
-        Changes { receiver: self.shared.changes.subscribe(), started: false }
+        Changes { announcements: self.shared.changes.subscribe() }
     }
 }
 
 /// A reader's place in a view's changes.
 #[derive(Debug)]
 pub struct Changes<K> {
-    receiver: broadcast::Receiver<Change<K>>,
-    started: bool,
+    announcements: Announcements<Change<K>>,
 }
 
 impl<K: Object> Changes<K> {
     /// The next change; `None` once the view and its writer are gone. Cancel-safe.
     pub async fn next(&mut self) -> Option<Change<K>> {
-        if !self.started {
-            self.started = true;
-            return Some(Change::Resync);
-        }
-        match self.receiver.recv().await {
-            Ok(change) => Some(change),
-            Err(broadcast::error::RecvError::Lagged(_)) => Some(Change::Resync),
-            Err(broadcast::error::RecvError::Closed) => None,
-        }
+        Some(match self.announcements.next().await? {
+            Heard::Item(change) => change,
+            Heard::Missed => Change::Resync,
+        })
     }
 }
 
@@ -303,9 +298,8 @@ impl<K: Object> ViewWriter<K> {
                 indexed.entry(value).or_default().insert(key.clone());
             }
         }
-        // Sent under the lock, so that changes are announced in the order in which they are seen.
-        // It fails only when nobody listens.
-        drop(self.shared.changes.send(Change::Object { key, old, new }));
+        // Said under the lock, so that changes are announced in the order in which they are seen.
+        self.shared.changes.announce(&Change::Object { key, old, new });
     }
 
     fn advance(&self, revision: Revision, synced: bool) {

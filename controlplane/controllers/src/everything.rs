@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt};
 use informer::{
-    Backoff, Change, Index, OWNER_UID, Object, Partial, ResourcePath, ServedResource, Source, View,
-    by_owner_uid, discover, reflect_metadata,
+    Announcer, Backoff, Change, Heard, Index, OWNER_UID, Object, Partial, ResourcePath,
+    ServedResource, Source, View, by_owner_uid, discover, reflect_metadata,
 };
 use kube::Client;
 use objects::ObjectKey;
 use parking_lot::RwLock;
-use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
@@ -64,7 +63,7 @@ struct Shared {
     known: RwLock<BTreeMap<ResourcePath, Known>>,
     /// Every resource that has objects which can be deleted, watched or not.
     served: RwLock<Vec<Arc<ServedResource>>>,
-    changes: broadcast::Sender<Announcement>,
+    changes: Arc<Announcer<Announcement>>,
 }
 
 /// The views; clones share them.
@@ -82,7 +81,7 @@ impl Everything {
         let shared = Shared {
             known: RwLock::default(),
             served: RwLock::default(),
-            changes: broadcast::Sender::new(CHANGES_MAX),
+            changes: Arc::new(Announcer::new(CHANGES_MAX)),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -168,15 +167,13 @@ impl Everything {
 
     /// Changes from now on.
     pub(crate) fn changes(&self) -> BoxStream<'static, Announcement> {
-        let receiver = self.shared.changes.subscribe();
-        stream::unfold(receiver, |mut receiver| async move {
-            match receiver.recv().await {
-                Ok(announcement) => Some((announcement, receiver)),
-                Err(broadcast::error::RecvError::Lagged(_)) => {
-                    Some((Announcement::Resync, receiver))
-                }
-                Err(broadcast::error::RecvError::Closed) => None,
-            }
+        let announcements = self.shared.changes.subscribe();
+        stream::unfold(announcements, |mut announcements| async move {
+            let announcement = match announcements.next().await? {
+                Heard::Item(announcement) => announcement,
+                Heard::Missed => Announcement::Resync,
+            };
+            Some((announcement, announcements))
         })
         .boxed()
     }
@@ -213,14 +210,14 @@ impl Everything {
         *self.shared.served.write() = served;
     }
 
-    /// Passes a view's changes on. They fail to be sent only when nobody listens.
+    /// Passes a view's changes on.
     fn forward(
         &self,
         resource: Arc<ServedResource>,
         view: &View<Partial>,
         stop: CancellationToken,
     ) {
-        let (mut changes, sender) = (view.changes(), self.shared.changes.clone());
+        let (mut changes, announcer) = (view.changes(), Arc::clone(&self.shared.changes));
         let pass_on = async move {
             // The first item asks for a look at a view that is still empty: its first list comes
             // as changes.
@@ -233,7 +230,7 @@ impl Everything {
                         Announcement::Changed(AnyChange { resource, versions })
                     }
                 };
-                drop(sender.send(announcement));
+                announcer.announce(&announcement);
             }
         };
         let task = async move {
