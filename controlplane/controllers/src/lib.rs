@@ -56,7 +56,8 @@ fn all(config: &Config) -> Vec<Box<dyn Controller>> {
     });
     vec![
         Box::new(deployment::Deployments),
-        Box::new(replicaset::ReplicaSets),
+        Box::new(replicaset::REPLICA_SETS),
+        Box::new(replicaset::REPLICATION_CONTROLLERS),
         Box::new(endpointslice::EndpointSlices),
         Box::new(endpointslice::EndpointSliceMirroring),
         Box::new(endpoints::EndpointsOfServices),

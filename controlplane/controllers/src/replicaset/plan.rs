@@ -1,48 +1,46 @@
-//! What to do for one ReplicaSet. PURE.
+//! What to do for one ReplicaSet or ReplicationController. PURE.
 //!
-//! Source of behaviour: kubernetes pkg/controller/replicaset, v1.36.
+//! Source of behaviour: kubernetes pkg/controller/replicaset (which runs both kinds), v1.36.
 
 use std::sync::Arc;
 
 use informer::{Action, Object, reference};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::deletion_order;
+use super::replicated::{Replicated, Wanted};
 use crate::controller::{Announcement, Context, Failure, Plan, Step};
-use crate::owner::{self, claim, controller_reference};
+use crate::owner::{claim, controller_reference};
 use crate::pods;
 
 /// Most pods created or deleted by one plan (upstream's burst).
 const BURST: usize = 500;
 
-pub(super) fn plan(
-    set: &ReplicaSet,
+pub(super) fn plan<K: Replicated>(
+    set: &K,
     candidates: &[Arc<Pod>],
     siblings: &[Arc<Pod>],
     context: &Context,
 ) -> Plan {
-    let Some(spec) = &set.spec else { return Plan::nothing() };
+    let Some(wanted) = set.wanted() else { return Plan::nothing() };
     // Finished pods neither count nor are adopted; pods being deleted are only reported.
     let candidates: Vec<_> =
         candidates.iter().filter(|pod| !pods::is_finished(pod)).cloned().collect();
-    let claimed = claim(set, &owner::selector(&spec.selector), &candidates);
+    let claimed = claim(set, &wanted.selector, &candidates);
     let mut plan = Plan::of(claimed.actions);
     let (active, terminating): (Vec<_>, Vec<_>) =
         claimed.owned.into_iter().partition(|pod| pods::is_active(pod));
 
-    let status = status(set, &active, terminating.len(), context);
-    let status = (set.status.as_ref() != Some(&status)).then(|| {
-        let mut changed = set.clone();
-        changed.status = Some(status);
-        Step::from(Action::update_status(&changed))
-    });
+    let status = status(set, &wanted, &active, terminating.len(), context);
+    let status =
+        (set.status().as_ref() != Some(&status)).then(|| Step::from(set.update_status(status)));
     let pods = if set.is_terminating() {
         Vec::new()
     } else {
-        adjust(set, active.clone(), siblings, context.now)
+        adjust(set, &wanted, active.clone(), siblings, context.now)
     };
     // Pods first, for they are what somebody waits for; but after a failure the status first, or
     // the next failure would keep it from being told.
@@ -54,9 +52,8 @@ pub(super) fn plan(
         plan.steps.extend(status);
     }
 
-    let min_ready_secs = spec.min_ready_seconds.unwrap_or(0);
     let waits =
-        active.iter().filter_map(|pod| pods::available_in(pod, min_ready_secs, context.now));
+        active.iter().filter_map(|pod| pods::available_in(pod, wanted.min_ready_secs, context.now));
     if let Some(wait) = waits.filter(|wait| !wait.is_zero()).min() {
         plan.again_after(wait);
     }
@@ -64,17 +61,16 @@ pub(super) fn plan(
 }
 
 /// Creates what is missing, deletes what is too much.
-fn adjust(
-    set: &ReplicaSet,
+fn adjust<K: Replicated>(
+    set: &K,
+    wanted: &Wanted<'_>,
     active: Vec<Arc<Pod>>,
     siblings: &[Arc<Pod>],
     now: Timestamp,
 ) -> Vec<Step> {
-    let spec = set.spec.as_ref().expect("checked by the caller");
-    let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
-    if let Some(missing) = wanted.checked_sub(active.len()) {
-        let Some(template) = &spec.template else { return Vec::new() };
-        let namespace = set.metadata.namespace.as_deref().unwrap_or("");
+    if let Some(missing) = wanted.replicas.checked_sub(active.len()) {
+        let Some(template) = wanted.template else { return Vec::new() };
+        let namespace = set.meta().namespace.as_deref().unwrap_or("");
         let pod = pods::from_template(template, namespace, controller_reference(set));
         let announcement = Announcement {
             regarding: reference(set),
@@ -84,7 +80,7 @@ fn adjust(
         let step = Step::announced(Action::create(&pod), announcement);
         return vec![step; missing.min(BURST)];
     }
-    let too_many = (active.len() - wanted).min(BURST);
+    let too_many = (active.len() - wanted.replicas).min(BURST);
     deletion_order(active, siblings, now)
         .into_iter()
         .take(too_many)
@@ -99,14 +95,14 @@ fn adjust(
         .collect()
 }
 
-fn status(
-    set: &ReplicaSet,
+fn status<K: Replicated>(
+    set: &K,
+    wanted: &Wanted<'_>,
     active: &[Arc<Pod>],
     terminating: usize,
     context: &Context,
 ) -> ReplicaSetStatus {
-    let spec = set.spec.as_ref().expect("checked by the caller");
-    let template = spec.template.as_ref().and_then(|template| template.metadata.as_ref());
+    let template = wanted.template.and_then(|template| template.metadata.as_ref());
     let template_labels = template.and_then(|meta| meta.labels.as_ref());
     let has_template_labels = |pod: &Pod| {
         template_labels.is_none_or(|wanted| {
@@ -114,16 +110,16 @@ fn status(
             wanted.iter().all(|(key, value)| labels.and_then(|all| all.get(key)) == Some(value))
         })
     };
-    let min_ready_secs = spec.min_ready_seconds.unwrap_or(0);
-    let available = |pod: &Pod| pods::is_available(pod, min_ready_secs, context.now);
-    let known = set.status.clone().unwrap_or_default();
+    let available = |pod: &Pod| pods::is_available(pod, wanted.min_ready_secs, context.now);
+    let known = set.status().unwrap_or_default();
     ReplicaSetStatus {
         replicas: count(active, |_| true),
         fully_labeled_replicas: nonzero(count(active, has_template_labels)),
         ready_replicas: nonzero(count(active, pods::is_ready)),
         available_replicas: nonzero(count(active, available)),
-        terminating_replicas: Some(i32::try_from(terminating).unwrap_or(i32::MAX)),
-        observed_generation: set.metadata.generation.or(known.observed_generation),
+        terminating_replicas: K::REPORTS_TERMINATING
+            .then(|| i32::try_from(terminating).unwrap_or(i32::MAX)),
+        observed_generation: set.meta().generation.or(known.observed_generation),
         conditions: conditions(known.conditions, context),
     }
 }

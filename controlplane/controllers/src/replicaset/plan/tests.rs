@@ -1,5 +1,5 @@
 use informer::{ResourcePath, Verb};
-use k8s_openapi::api::apps::v1::ReplicaSetSpec;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::core::v1::{PodCondition, PodStatus, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
@@ -56,7 +56,7 @@ fn pod(set: &ReplicaSet, name: &str, ready_secs: Option<i64>) -> Arc<Pod> {
 }
 
 fn settled(mut set: ReplicaSet, pods: &[Arc<Pod>]) -> ReplicaSet {
-    set.status = Some(status(&set, pods, 0, &Context::at(now())));
+    set.status = Some(status(&set, &set.wanted().unwrap(), pods, 0, &Context::at(now())));
     set
 }
 
@@ -161,4 +161,38 @@ fn a_set_being_deleted_makes_no_pods() {
     let mut set = set(3);
     set.metadata.deletion_timestamp = Some(Time(now()));
     assert_eq!(summary(&plan(&set, &[], &[], &Context::at(now()))), ["status web"]);
+}
+
+#[test]
+fn a_replication_controller_is_kept_in_the_same_way() {
+    use k8s_openapi::api::core::v1::{ReplicationController, ReplicationControllerSpec};
+    let set = set(2);
+    let template = set.spec.as_ref().unwrap().template.clone();
+    let mut controller = ReplicationController {
+        metadata: set.metadata,
+        spec: Some(ReplicationControllerSpec {
+            replicas: Some(1),
+            selector: labels(),
+            template: template.clone(),
+            ..ReplicationControllerSpec::default()
+        }),
+        status: None,
+    };
+    let made = plan(&controller, &[], &[], &Context::at(now()));
+    let created = &made.steps[0].action;
+    assert!(matches!(created.verb, Verb::Create(_)), "{created:?}");
+    assert_eq!(created.resource, ResourcePath::of::<Pod>());
+    let mut pod = pods::from_template(&template.unwrap(), "a", controller_reference(&controller));
+    assert_eq!(pod.metadata.owner_references.as_ref().unwrap()[0].kind, "ReplicationController");
+    pod.metadata.name = Some("web-1".into());
+    let pods = [Arc::new(pod)];
+    let wanted = controller.wanted().unwrap();
+    let status = status(&controller, &wanted, &pods, 0, &Context::at(now()));
+    assert_eq!((status.replicas, status.terminating_replicas), (1, None));
+    let written = controller.update_status(status.clone());
+    let Verb::UpdateSubresource("status", object) = &written.verb else { panic!("{written:?}") };
+    assert_eq!(object["status"]["replicas"], 1);
+    controller = serde_json::from_value(object.clone()).unwrap();
+    let settled = plan(&controller, &pods, &[], &Context::at(now()));
+    assert_eq!(settled.steps, [], "nothing is written again");
 }
