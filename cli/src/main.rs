@@ -6,6 +6,7 @@
 mod agent;
 mod check;
 mod debug;
+mod encryption;
 mod identities;
 mod image;
 mod kubeconfig;

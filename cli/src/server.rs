@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::debug::{Dump, Part};
+use crate::encryption::ConfigFile;
 use crate::identities::Identities;
 use crate::pki::Serving;
 use crate::settings::Config;
@@ -38,7 +39,7 @@ pub(crate) async fn run(config: Config) -> Result<()> {
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     }
     let mut supervisor = Supervisor::new()?;
-    let store = open_store(&config).await?;
+    let store = open_store(&config, &mut supervisor).await?;
     let service_cidr: IpNet = config
         .service_cidr
         .parse()
@@ -85,14 +86,24 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     outcome
 }
 
-async fn open_store(config: &Config) -> Result<store::Store> {
+async fn open_store(config: &Config, supervisor: &mut Supervisor) -> Result<store::Store> {
     let folder = config.data_dir.join("server/store");
-    let backend = store::EmbeddedBackend::open(&folder)
+    let encryption = config.encryption_config.as_deref().map(ConfigFile::read).transpose()?;
+    let in_force = encryption.as_ref().map(|file| Arc::clone(&file.encryption)).unwrap_or_default();
+    let backend = store::EmbeddedBackend::open_encrypted(&folder, in_force)
         .await
         .with_context(|| format!("open the store in {}", folder.display()))?;
-    store::Store::open(Box::new(backend), store::Options::default())
+    let store = store::Store::open(Box::new(backend), store::Options::default())
         .await
-        .with_context(|| format!("load the store in {}", folder.display()))
+        .with_context(|| format!("load the store in {}", folder.display()))?;
+    if let Some(file) = encryption {
+        let (store, shutdown) = (store.clone(), supervisor.shutdown());
+        supervisor.start("encryption", async move {
+            file.follow(store, shutdown).await;
+            Ok(())
+        });
+    }
+    Ok(store)
 }
 
 /// What the API server is told.

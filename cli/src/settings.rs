@@ -65,6 +65,10 @@ pub(crate) struct Settings {
     /// Where the administrator's kubeconfig goes [default: DATA_DIR/server/admin.kubeconfig].
     #[arg(long, value_name = "FILE")]
     pub(crate) write_kubeconfig: Option<PathBuf>,
+    /// Kubernetes `EncryptionConfiguration` (aesgcm, identity) of values on disk [default: none].
+    /// Read again every minute; what is stored is then encrypted anew.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) encryption_provider_config: Option<PathBuf>,
     /// Does not run pods on this server.
     #[arg(long)]
     #[serde(default)]
@@ -112,6 +116,7 @@ pub(crate) struct Config {
     pub(crate) api_port: u16,
     pub(crate) tls_san: Vec<String>,
     pub(crate) kubeconfig: PathBuf,
+    pub(crate) encryption_config: Option<PathBuf>,
     pub(crate) disable_node: bool,
 }
 
@@ -140,6 +145,7 @@ impl Settings {
                 .write_kubeconfig
                 .or(file.write_kubeconfig)
                 .unwrap_or_else(|| folders.data().join("server/admin.kubeconfig")),
+            encryption_config: self.encryption_provider_config.or(file.encryption_provider_config),
             data_dir: folders.data(),
             run_dir: folders.run(),
             node_name,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
@@ -63,6 +64,11 @@ pub trait Backend: Send + 'static {
     /// Gives space that deleted and replaced values took back to the file system, as far as that
     /// is worth it; `live_bytes` is what the current values need.
     fn compact(&mut self, live_bytes: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Writes anew what is not encrypted as the configuration now says; how many values that were.
+    fn reseal(&mut self) -> BoxFuture<'_, Result<usize, StoreError>> {
+        std::future::ready(Ok(0)).boxed()
+    }
 
     /// Bytes on disk.
     fn size_bytes(&self) -> u64;
@@ -132,6 +138,10 @@ pub trait SharedBackend: Send + Sync + 'static {
 
     /// Lets the backend forget changes up to a revision.
     fn compact(&self, revision: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Writes anew what is not encrypted as the configuration now says; how many values that were.
+    /// Each is an update that changes nothing.
+    fn reseal(&self) -> BoxFuture<'_, Result<usize, StoreError>>;
 
     /// Bytes on disk.
     fn size_bytes(&self) -> BoxFuture<'_, Result<u64, StoreError>>;

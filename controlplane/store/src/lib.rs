@@ -14,6 +14,7 @@
 mod backend;
 mod dump;
 mod embedded;
+mod encryption;
 mod error;
 mod etcd;
 mod hub;
@@ -30,6 +31,7 @@ mod writer;
 pub use backend::{Attempt, Backend, Change, Changes, Followed, Loaded, Remote, SharedBackend};
 pub use dump::{Dumped, restore, restore_shared};
 pub use embedded::EmbeddedBackend;
+pub use encryption::{Encryption, EncryptionError};
 pub use error::{ReadError, StoreError, WatchError, WriteError};
 pub use etcd::{EtcdBackend, EtcdConfig};
 pub use memory::MemoryBackend;

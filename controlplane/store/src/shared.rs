@@ -78,6 +78,7 @@ impl Committer {
                 let oldest = self.shared.view.read().oldest();
                 _ = done.send(self.backend.compact(oldest).await);
             }
+            Chore::Reseal(done) => _ = done.send(self.backend.reseal().await),
             Chore::SizeBytes(done) => _ = done.send(self.backend.size_bytes().await.unwrap_or(0)),
             Chore::Close(done) => drop(done),
         }

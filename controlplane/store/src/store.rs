@@ -242,6 +242,18 @@ impl Store {
         result.map_err(|error| WriteError::Backend(Arc::new(error)))
     }
 
+    /// Writes values anew that are not encrypted as the configuration now says, and returns how
+    /// many those were. Versions and revisions of an embedded store stay as they are.
+    ///
+    /// # Errors
+    /// [`WriteError::Closed`], [`WriteError::Backend`].
+    pub async fn reseal(&self) -> Result<usize, WriteError> {
+        let (done, answer) = oneshot::channel();
+        self.chores.send(Chore::Reseal(done)).await.map_err(|_| WriteError::Closed)?;
+        let result = answer.await.map_err(|_| WriteError::Closed)?;
+        result.map_err(|error| WriteError::Backend(Arc::new(error)))
+    }
+
     /// Bytes on disk.
     ///
     /// # Errors

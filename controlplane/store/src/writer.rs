@@ -36,6 +36,7 @@ pub(crate) struct Request {
 /// What else the writer does between groups.
 pub(crate) enum Chore {
     Compact(oneshot::Sender<Result<(), StoreError>>),
+    Reseal(oneshot::Sender<Result<usize, StoreError>>),
     SizeBytes(oneshot::Sender<u64>),
     Close(oneshot::Sender<()>),
 }
@@ -84,6 +85,9 @@ impl Writer {
                 let live_bytes = self.shared.view.read().live_bytes() as u64;
                 let result = self.backend.compact(live_bytes).await;
                 _ = done.send(result);
+            }
+            Chore::Reseal(done) => {
+                _ = done.send(self.backend.reseal().await);
             }
             Chore::SizeBytes(done) => {
                 _ = done.send(self.backend.size_bytes());

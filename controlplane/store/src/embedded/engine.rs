@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use redb::{
 };
 
 use crate::backend::{Change, Loaded};
+use crate::encryption::{Encryption, NO_KEY};
 use crate::error::StoreError;
 use crate::record::{Record, digits};
 
@@ -26,7 +28,7 @@ const FORMAT: u64 = 1;
 const CACHE_BYTES: usize = 8 << 20;
 
 /// Fixed part of a value: revision, created, expiry (0: none) as u64, place of the revision as u32,
-/// all little-endian. The JSON follows, its revision filled in.
+/// all little-endian. The JSON follows, its revision filled in; encrypted if it is to be.
 const HEADER_BYTES: usize = 28;
 
 /// Opens the database; called again after an I/O error, since redb then wants a fresh start.
@@ -68,6 +70,7 @@ pub(super) fn initialize(database: &Database) -> Result<(), redb::Error> {
 pub(super) struct Engine {
     path: PathBuf,
     opener: Opener,
+    encryption: Arc<Encryption>,
     database: Mutex<Option<Database>>,
     /// The revision that is durable and acknowledged.
     revision: AtomicU64,
@@ -80,7 +83,11 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    pub(super) fn open(path: &Path, opener: Opener) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        path: &Path,
+        opener: Opener,
+        encryption: Arc<Encryption>,
+    ) -> Result<Self, StoreError> {
         let database = opener().map_err(|error| failed("open", path, error.into()))?;
         let meta = |name| read_meta(&database, name).map_err(|error| failed("read", path, error));
         let found = meta("format")?.ok_or_else(|| damaged(path, "it holds no format number"))?;
@@ -91,6 +98,7 @@ impl Engine {
         Ok(Self {
             path: path.to_owned(),
             opener,
+            encryption,
             database: Mutex::new(Some(database)),
             revision: AtomicU64::new(revision),
         })
@@ -101,13 +109,13 @@ impl Engine {
         let database = self.ready(&mut slot)?;
         let mut records = Vec::new();
         let mut broken = None;
-        for_each(database, |key, value| match decode(key, value) {
-            Some(record) => records.push(record),
-            None => broken = Some(key.to_owned()),
+        for_each(database, |key, value| match decode(key, value, &self.encryption) {
+            Ok(record) => records.push(record),
+            Err(reason) => broken = Some(format!("the value of {key} {reason}")),
         })
         .map_err(|error| failed("load", &self.path, error))?;
-        if let Some(key) = broken {
-            return Err(damaged(&self.path, &format!("the value of {key} is not a version")));
+        if let Some(reason) = broken {
+            return Err(damaged(&self.path, &reason));
         }
         Ok(Loaded { records, revision: self.revision.load(Ordering::Relaxed) })
     }
@@ -115,12 +123,26 @@ impl Engine {
     pub(super) fn append(&self, group: &[Change], revision: u64) -> Result<(), StoreError> {
         let mut slot = self.database.lock();
         let database = self.ready(&mut slot)?;
-        if let Err(error) = write(database, group, revision) {
+        if let Err(error) = write(database, group, revision, &self.encryption) {
             *slot = None;
             self.settle(&mut slot, error, revision)?;
         }
         self.revision.store(revision, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Writes anew what is not encrypted as it would be now, and says how much that was. The file is
+    /// compacted after it, for the pages that held the old values are only free, not overwritten.
+    pub(super) fn reseal(&self) -> Result<usize, StoreError> {
+        let mut slot = self.database.lock();
+        let database = self.ready(&mut slot)?;
+        let resealed = reseal(database, &self.encryption);
+        let resealed = resealed.map_err(|error| failed("encrypt anew", &self.path, error))?;
+        drop(slot);
+        if resealed > 0 {
+            self.compact()?;
+        }
+        Ok(resealed)
     }
 
     pub(super) fn compact(&self) -> Result<(), StoreError> {
@@ -187,7 +209,36 @@ fn for_each(database: &Database, mut each: impl FnMut(&str, &[u8])) -> Result<()
     Ok(())
 }
 
-fn write(database: &Database, group: &[Change], revision: u64) -> Result<(), redb::Error> {
+fn reseal(database: &Database, encryption: &Encryption) -> Result<usize, redb::Error> {
+    let mut stale = Vec::new();
+    for_each(database, |key, value| {
+        let json = value.get(HEADER_BYTES..).unwrap_or_default();
+        if encryption.is_stale(key, json)
+            && let Ok(record) = decode(key, value, encryption)
+        {
+            stale.push(record);
+        }
+    })?;
+    if stale.is_empty() {
+        return Ok(0);
+    }
+    let transaction = database.begin_write()?;
+    {
+        let mut records = transaction.open_table(RECORDS)?;
+        for record in &stale {
+            records.insert(&*record.key, encode(record, encryption).as_slice())?;
+        }
+    }
+    transaction.commit()?;
+    Ok(stale.len())
+}
+
+fn write(
+    database: &Database,
+    group: &[Change],
+    revision: u64,
+    encryption: &Encryption,
+) -> Result<(), redb::Error> {
     // Durability is immediate by default: commit returns after fsync.
     let transaction = database.begin_write()?;
     {
@@ -195,7 +246,7 @@ fn write(database: &Database, group: &[Change], revision: u64) -> Result<(), red
         for change in group {
             match change {
                 Change::Put(record) => {
-                    records.insert(&*record.key, encode(record).as_slice())?;
+                    records.insert(&*record.key, encode(record, encryption).as_slice())?;
                 }
                 Change::Delete(record) => {
                     records.remove(&*record.key)?;
@@ -207,34 +258,38 @@ fn write(database: &Database, group: &[Change], revision: u64) -> Result<(), red
     Ok(transaction.commit()?)
 }
 
-fn encode(record: &Record) -> Vec<u8> {
-    let mut value = Vec::with_capacity(HEADER_BYTES + record.json.len());
+fn encode(record: &Record, encryption: &Encryption) -> Vec<u8> {
+    let json = encryption.seal(&record.key, &record.json);
+    let mut value = Vec::with_capacity(HEADER_BYTES + json.len());
     value.extend_from_slice(&record.revision.to_le_bytes());
     value.extend_from_slice(&record.created.to_le_bytes());
     value.extend_from_slice(&record.expires_at_secs.unwrap_or(0).to_le_bytes());
     value.extend_from_slice(&record.revision_at.to_le_bytes());
-    value.extend_from_slice(&record.json);
+    value.extend_from_slice(&json);
     value
 }
 
-fn decode(key: &str, value: &[u8]) -> Option<Record> {
-    let (revision, rest) = value.split_first_chunk()?;
-    let (created, rest) = rest.split_first_chunk()?;
-    let (expires, rest) = rest.split_first_chunk()?;
-    let (revision_at, json) = rest.split_first_chunk()?;
+fn decode(key: &str, value: &[u8], encryption: &Encryption) -> Result<Record, &'static str> {
+    const CUT: &str = "is not a version";
+    let (revision, rest) = value.split_first_chunk().ok_or(CUT)?;
+    let (created, rest) = rest.split_first_chunk().ok_or(CUT)?;
+    let (expires, rest) = rest.split_first_chunk().ok_or(CUT)?;
+    let (revision_at, stored) = rest.split_first_chunk().ok_or(CUT)?;
+    let json = encryption.open(key, stored).ok_or(NO_KEY)?;
     let (revision, revision_at) = (u64::from_le_bytes(*revision), u32::from_le_bytes(*revision_at));
     let expires = u64::from_le_bytes(*expires);
-    let end = (revision_at as usize).checked_add(digits(revision))?;
-    (end <= json.len()).then(|| {
-        Record::from_parts(
-            key.into(),
-            revision,
-            u64::from_le_bytes(*created),
-            Bytes::copy_from_slice(json),
-            revision_at,
-            (expires != 0).then_some(expires),
-        )
-    })
+    let end = (revision_at as usize).checked_add(digits(revision)).ok_or(CUT)?;
+    if end > json.len() {
+        return Err(CUT);
+    }
+    Ok(Record::from_parts(
+        key.into(),
+        revision,
+        u64::from_le_bytes(*created),
+        Bytes::copy_from_slice(&json),
+        revision_at,
+        (expires != 0).then_some(expires),
+    ))
 }
 
 /// Says in our words what redb could not do.

@@ -20,6 +20,7 @@ use futures::future::BoxFuture;
 
 use self::engine::Engine;
 use crate::backend::{Backend, Change, Loaded};
+use crate::encryption::Encryption;
 use crate::error::StoreError;
 
 /// A file below this size is not worth compacting: its free pages are used again.
@@ -45,18 +46,29 @@ impl EmbeddedBackend {
     /// [`StoreError::Locked`], [`StoreError::Damaged`], [`StoreError::Newer`], [`StoreError::Io`];
     /// nothing was changed then.
     pub async fn open(folder: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        let folder = folder.into();
-        blocking(folder.clone(), move || Self::open_now(&folder)).await
+        Self::open_encrypted(folder, Arc::default()).await
     }
 
-    fn open_now(folder: &Path) -> Result<Self, StoreError> {
+    /// The same with values encrypted.
+    ///
+    /// # Errors
+    /// The same; a value that was encrypted with an unknown key counts as damage.
+    pub async fn open_encrypted(
+        folder: impl Into<PathBuf>,
+        encryption: Arc<Encryption>,
+    ) -> Result<Self, StoreError> {
+        let folder = folder.into();
+        blocking(folder.clone(), move || Self::open_now(&folder, encryption)).await
+    }
+
+    fn open_now(folder: &Path, encryption: Arc<Encryption>) -> Result<Self, StoreError> {
         fs::create_dir_all(folder).map_err(io("create folder", folder))?;
         let lock = lock(folder)?;
         let path = folder.join("store.redb");
         if !path.try_exists().map_err(io("look for", &path))? {
             create(folder, &path)?;
         }
-        let engine = Engine::open(&path, engine::open_file(&path))?;
+        let engine = Engine::open(&path, engine::open_file(&path), encryption)?;
         Ok(Self { path, engine: Arc::new(engine), _lock: lock })
     }
 }
@@ -86,6 +98,11 @@ impl Backend for EmbeddedBackend {
         }
         let engine = Arc::clone(&self.engine);
         blocking(self.path.clone(), move || engine.compact()).boxed()
+    }
+
+    fn reseal(&mut self) -> BoxFuture<'_, Result<usize, StoreError>> {
+        let engine = Arc::clone(&self.engine);
+        blocking(self.path.clone(), move || engine.reseal()).boxed()
     }
 
     fn size_bytes(&self) -> u64 {

@@ -209,7 +209,7 @@ fn a_full_disk_fails_one_write_and_not_the_next() {
     for room in 0..40 {
         let disk = Disk::default();
         initialize(&disk.opener()().expect("create")).expect("initialize");
-        let engine = Engine::open(Path::new("disk"), disk.opener()).expect("open");
+        let engine = Engine::open(Path::new("disk"), disk.opener(), Arc::default()).expect("open");
         engine.append(&[put("/pods/a/x", "1", 1)], 1).expect("room");
         disk.0.lock().room = Some(room);
         let big = "v".repeat(200_000);
@@ -253,7 +253,7 @@ proptest! {
         let disk = Disk::default();
         initialize(&disk.opener()().expect("create")).expect("initialize");
         let path = Path::new("disk");
-        let mut engine = Engine::open(path, disk.opener()).expect("open");
+        let mut engine = Engine::open(path, disk.opener(), Arc::default()).expect("open");
         let mut model = Model::new();
         let mut revision = 0;
         for (writes, power) in rounds {
@@ -276,7 +276,7 @@ proptest! {
             }
             drop(engine);
             disk.power_cycle(&mut fate);
-            engine = Engine::open(path, disk.opener()).expect("recovers");
+            engine = Engine::open(path, disk.opener(), Arc::default()).expect("recovers");
             let (found, at) = contents(&engine);
             if acknowledged {
                 prop_assert_eq!(at, next, "an acknowledged group is there");

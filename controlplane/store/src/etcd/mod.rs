@@ -24,6 +24,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 
 use crate::backend::{Attempt, Changes, Followed, Loaded, Remote, SharedBackend};
+use crate::encryption::Encryption;
 use crate::error::StoreError;
 use crate::record::{Record, Write};
 
@@ -65,6 +66,7 @@ pub struct EtcdBackend {
     kv: KvClient,
     prefix: String,
     name: String,
+    encryption: Arc<Encryption>,
 }
 
 impl std::fmt::Debug for EtcdBackend {
@@ -93,9 +95,16 @@ impl EtcdBackend {
         let client = within("connect to etcd", Client::connect(&config.endpoints, Some(options)));
         let client = client.await?;
         let kv = client.kv_client().max_decoding_message_size(ANSWER_LIMIT_BYTES);
-        let backend = Self { client, kv, prefix: config.prefix, name };
+        let encryption = Arc::default();
+        let backend = Self { client, kv, prefix: config.prefix, name, encryption };
         backend.check_format().await?;
         Ok(backend)
+    }
+
+    /// The same backend with values encrypted. Every server on the cluster needs the same keys.
+    #[must_use]
+    pub fn encrypted(self, encryption: Arc<Encryption>) -> Self {
+        Self { encryption, ..self }
     }
 
     async fn check_format(&self) -> Result<(), StoreError> {
@@ -132,16 +141,28 @@ impl EtcdBackend {
         let shown = String::from_utf8_lossy(found.key()).into_owned();
         let key = shown.strip_prefix(&self.records());
         let key = key.ok_or_else(|| self.damaged(&shown, "it is outside the records"))?;
-        let payload = value::decode(found.value());
-        let payload = payload.ok_or_else(|| self.damaged(&shown, "the value is not a version"))?;
+        let stored = value::decode(found.value());
+        let stored = stored.ok_or_else(|| self.damaged(&shown, "the value is not a version"))?;
+        let payload = stored.open(key, &self.encryption);
+        let payload = payload.map_err(|reason| self.damaged(&shown, reason))?;
         let (revision, created) = (number(found.mod_revision()), number(found.create_revision()));
         Ok(Record::from_payload(key.into(), revision, created, &payload))
     }
 
     async fn load_all(&self) -> Result<Loaded, StoreError> {
+        let mut records = Vec::new();
+        let revision = self.each_record(|_, _, record| records.push(record)).await?;
+        Ok(Loaded { records, revision })
+    }
+
+    /// Goes through all records as of one revision, which is returned.
+    async fn each_record(
+        &self,
+        mut each: impl FnMut(&Self, &KeyValue, Record),
+    ) -> Result<u64, StoreError> {
         let end = prefix_end(&self.records());
         let mut next = self.records().into_bytes();
-        let (mut records, mut revision, mut limit) = (Vec::new(), 0, PAGE);
+        let (mut revision, mut limit) = (0, PAGE);
         loop {
             let options =
                 GetOptions::new().with_range(end.clone()).with_limit(limit).with_revision(revision);
@@ -157,14 +178,14 @@ impl EtcdBackend {
             };
             revision = revision.max(page.header().map_or(0, etcd_client::ResponseHeader::revision));
             for found in page.kvs() {
-                records.push(self.record(found)?);
+                each(self, found, self.record(found)?);
             }
             match page.kvs().last() {
                 Some(last) if page.more() => {
                     next = last.key().to_vec();
                     next.push(0);
                 }
-                Some(_) | None => return Ok(Loaded { records, revision: number(revision) }),
+                Some(_) | None => return Ok(number(revision)),
             }
         }
     }
@@ -173,7 +194,8 @@ impl EtcdBackend {
         let at = format!("{}{key}", self.records());
         let clock = TxnOp::put(self.at("/clock"), "", None);
         let keys_only = || Some(GetOptions::new().with_keys_only());
-        let put = |payload| TxnOp::put(at.clone(), value::encode(payload), None);
+        let put =
+            |payload| TxnOp::put(at.clone(), value::encode(key, payload, &self.encryption), None);
         let is_at = |revision: u64| {
             let revision = i64::try_from(revision).unwrap_or(i64::MAX);
             Compare::mod_revision(at.clone(), CompareOp::Equal, revision)
@@ -256,6 +278,31 @@ impl EtcdBackend {
         Ok(answer.kvs().first().map_or(0, |clock| number(clock.mod_revision())))
     }
 
+    async fn reseal_now(&self) -> Result<usize, StoreError> {
+        let mut resealed = 0;
+        for record in self.stale().await? {
+            let (key, write) = (&record.key, Write::Update(record.payload(), record.revision));
+            // Refused: somebody else has written it meanwhile, and so encrypted it.
+            if let Attempt::Done { .. } = self.attempt_now(key, &write).await? {
+                resealed += 1;
+            }
+        }
+        Ok(resealed)
+    }
+
+    async fn stale(&self) -> Result<Vec<Record>, StoreError> {
+        let mut stale = Vec::new();
+        self.each_record(|backend, found, record| {
+            if value::decode(found.value())
+                .is_some_and(|stored| stored.is_stale(&record.key, &backend.encryption))
+            {
+                stale.push(record);
+            }
+        })
+        .await?;
+        Ok(stale)
+    }
+
     async fn compact_to(&self, revision: u64) -> Result<(), StoreError> {
         let revision = i64::try_from(revision).unwrap_or(i64::MAX);
         match within("compact etcd", self.kv.clone().compact(revision, None)).await {
@@ -294,6 +341,10 @@ impl SharedBackend for EtcdBackend {
 
     fn compact(&self, revision: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         self.compact_to(revision).boxed()
+    }
+
+    fn reseal(&self) -> BoxFuture<'_, Result<usize, StoreError>> {
+        self.reseal_now().boxed()
     }
 
     fn size_bytes(&self) -> BoxFuture<'_, Result<u64, StoreError>> {

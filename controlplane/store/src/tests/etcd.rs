@@ -270,3 +270,41 @@ fn many_records_are_loaded_page_by_page() {
         assert_eq!((loaded.records.len(), loaded.revision), (1100, store.revision()));
     });
 }
+
+#[test]
+fn values_are_encrypted_in_etcd_and_follow_the_configuration() {
+    with_etcd(async |etcd| {
+        let prefix = etcd.prefix();
+        let keys = crate::encryption::tests::encryption;
+        let open = async |names: &[&str]| {
+            let backend = Arc::new(backend(&prefix).await.encrypted(keys(names)));
+            Store::open_shared(backend, Options::default()).await
+        };
+        let raw = async || {
+            let mut client =
+                etcd_client::Client::connect(["http://127.0.0.1:2379"], None).await.expect("etcd");
+            let found = client.get(format!("{prefix}/records//secrets/a/s"), None).await;
+            found.expect("an answer").kvs()[0].value().to_vec()
+        };
+        let holds = |value: &[u8], text: &str| {
+            value.windows(text.len()).any(|part| part == text.as_bytes())
+        };
+        let plain = open(&[]).await.expect("open");
+        create(&plain, "/secrets/a/s", "hunter2").await;
+        plain.close().await;
+        assert!(holds(&raw().await, "hunter2"));
+
+        let store = open(&["k"]).await.expect("open");
+        assert_eq!(store.reseal().await.expect("resealed"), 1);
+        assert_eq!(store.reseal().await.expect("resealed"), 0);
+        assert!(!holds(&raw().await, "hunter2"));
+        // The resealed version is another one: the view has to show it before it is updated.
+        store.consistent().await.expect("caught up");
+        let changed = update(&store, "/secrets/a/s", "swordfish").await;
+        assert!(std::str::from_utf8(&changed.json).expect("JSON").contains("swordfish"));
+        assert!(!holds(&raw().await, "swordfish"));
+        store.close().await;
+        let refused = open(&["other"]).await.expect_err("an unknown key").to_string();
+        assert!(refused.contains("is encrypted with a key"), "{refused}");
+    });
+}

@@ -20,7 +20,7 @@ pub(crate) fn stored(text: &str, revision: u64) -> String {
     format!(r#"{{"v":"{text}","rv":"{revision}"}}"#)
 }
 
-async fn create(store: &Store, key: &str, text: &str) -> Arc<Record> {
+pub(crate) async fn create(store: &Store, key: &str, text: &str) -> Arc<Record> {
     store.commit(key, Write::Create(payload(text))).await.expect("create")
 }
 
