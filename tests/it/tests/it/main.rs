@@ -2,6 +2,7 @@
 //! own and removes it; nextest runs them one at a time.
 
 mod bad_input;
+mod encryption;
 mod nodes;
 mod pods;
 mod scenario;
