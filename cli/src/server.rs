@@ -17,7 +17,7 @@ use crate::debug::{Dump, Part};
 use crate::encryption::ConfigFile;
 use crate::identities::Identities;
 use crate::pki::Serving;
-use crate::settings::Config;
+use crate::settings::{AuditSettings, Config};
 use crate::supervisor::Supervisor;
 use crate::{check, debug, kubeconfig, node, signer, token};
 
@@ -124,8 +124,17 @@ fn api_config(
         anonymous: true,
         kubelet_tls: identities.kubelet_client_tls()?,
         event_ttl: EVENT_TTL,
+        audit: config.audit.as_ref().map(audit_config).transpose()?,
         build: "skeg".into(),
     })
+}
+
+fn audit_config(settings: &AuditSettings) -> Result<apiserver::audit::AuditConfig> {
+    let path = settings.policy.display();
+    let text = fs::read_to_string(&settings.policy)
+        .with_context(|| format!("read audit policy {path}"))?;
+    let policy = apiserver::audit::Policy::parse(&text).with_context(|| format!("in {path}"))?;
+    Ok(apiserver::audit::AuditConfig { policy, log: settings.log.clone() })
 }
 
 async fn serve_api(

@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -69,6 +70,22 @@ pub(crate) struct Settings {
     /// Read again every minute; what is stored is then encrypted anew.
     #[arg(long, value_name = "FILE")]
     pub(crate) encryption_provider_config: Option<PathBuf>,
+    /// Kubernetes audit `Policy`: how much of which request is recorded [default: none].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_policy_file: Option<PathBuf>,
+    /// Where audit events go, one a line; `-` is standard output
+    /// [default: DATA_DIR/server/audit.log].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log_path: Option<PathBuf>,
+    /// Days that rotated audit logs are kept [default: for ever].
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) audit_log_maxage: Option<u32>,
+    /// Rotated audit logs that are kept [default: all].
+    #[arg(long, value_name = "FILES")]
+    pub(crate) audit_log_maxbackup: Option<usize>,
+    /// Size in MiB at which the audit log is rotated [default: 100].
+    #[arg(long, value_name = "MIB")]
+    pub(crate) audit_log_maxsize: Option<u32>,
     /// Does not run pods on this server.
     #[arg(long)]
     #[serde(default)]
@@ -97,6 +114,13 @@ impl Folders {
     }
 }
 
+/// What is recorded of requests, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct AuditSettings {
+    pub(crate) policy: PathBuf,
+    pub(crate) log: apiserver::audit::LogConfig,
+}
+
 /// Settings with everything decided.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -117,19 +141,38 @@ pub(crate) struct Config {
     pub(crate) tls_san: Vec<String>,
     pub(crate) kubeconfig: PathBuf,
     pub(crate) encryption_config: Option<PathBuf>,
+    pub(crate) audit: Option<AuditSettings>,
     pub(crate) disable_node: bool,
 }
 
 impl Settings {
+    fn audit_settings(&self, file: &Self, folders: &Folders, policy: PathBuf) -> AuditSettings {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        let path = self.audit_log_path.clone().or(file.audit_log_path.clone());
+        let max_size = self.audit_log_maxsize.or(file.audit_log_maxsize).unwrap_or(100);
+        let max_age_days = self.audit_log_maxage.or(file.audit_log_maxage).unwrap_or(0);
+        AuditSettings {
+            policy,
+            log: apiserver::audit::LogConfig {
+                path: path.unwrap_or_else(|| folders.data().join("server/audit.log")),
+                max_size_bytes: u64::from(max_size) << 20,
+                max_backups: self.audit_log_maxbackup.or(file.audit_log_maxbackup).unwrap_or(0),
+                max_age: DAY * max_age_days,
+            },
+        }
+    }
+
     /// Reads the file, if one is named, and decides everything.
     pub(crate) fn decide(self) -> Result<Config> {
         let file = match &self.config {
             Some(path) => read_file(path)?,
             None => Self::default(),
         };
-        let data_dir = self.data_dir.or(file.data_dir);
-        let run_dir = self.run_dir.or(file.run_dir);
+        let data_dir = self.data_dir.clone().or_else(|| file.data_dir.clone());
+        let run_dir = self.run_dir.clone().or_else(|| file.run_dir.clone());
         let folders = Folders { data_dir, run_dir };
+        let audit = self.audit_policy_file.clone().or_else(|| file.audit_policy_file.clone());
+        let audit = audit.map(|policy| self.audit_settings(&file, &folders, policy));
         let node_ip = match self.node_ip.or(file.node_ip) {
             Some(address) => address,
             None => crate::uplink::address()
@@ -145,6 +188,7 @@ impl Settings {
                 .write_kubeconfig
                 .or(file.write_kubeconfig)
                 .unwrap_or_else(|| folders.data().join("server/admin.kubeconfig")),
+            audit,
             encryption_config: self.encryption_provider_config.or(file.encryption_provider_config),
             data_dir: folders.data(),
             run_dir: folders.run(),

@@ -76,6 +76,7 @@ async fn main() -> Result<(), Error> {
         anonymous: true,
         kubelet_tls: Arc::new(kubelet_tls),
         event_ttl: Duration::from_secs(3600),
+        audit: None,
         build: "skeg".into(),
     };
     let store = store::Store::in_memory().await;

@@ -235,5 +235,6 @@ fn call_for(server: &Server, object: &Value) -> Option<Call> {
         kind,
         registry,
         now: jiff::Timestamp::now(),
+        notes: crate::audit::Notes::default(),
     })
 }

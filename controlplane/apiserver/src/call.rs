@@ -9,6 +9,7 @@ use objects::{ApiError, GroupResource};
 use serde_json::Value;
 use store::Record;
 
+use crate::audit::Notes;
 use crate::encode::View;
 use crate::identity::User;
 use crate::query::Query;
@@ -35,6 +36,8 @@ pub struct Call {
     pub registry: Registry,
     /// When the request came.
     pub now: Timestamp,
+    /// What is to be said about it in the audit log.
+    pub notes: Notes,
 }
 
 impl Call {

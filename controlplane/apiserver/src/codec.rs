@@ -186,7 +186,7 @@ fn read(encoding: Encoding, body: &[u8]) -> Result<(Value, Vec<String>), ReadErr
 }
 
 /// Reads Kubernetes protobuf, whose envelope says what it holds.
-fn protobuf(body: &[u8]) -> Result<(Value, Vec<String>), String> {
+pub(crate) fn protobuf(body: &[u8]) -> Result<(Value, Vec<String>), String> {
     let envelope = patch::protobuf::envelope(body).map_err(|error| error.to_string())?;
     let schema = patch::schema::for_kind(&envelope.api_version, &envelope.kind);
     let schema = schema.ok_or_else(|| {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::audit::AuditConfig;
+
 /// Configuration of an API server. There are no defaults here: the composition root has them.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -33,6 +35,8 @@ pub struct Config {
     pub kubelet_tls: Arc<rustls::ClientConfig>,
     /// How long an Event is kept.
     pub event_ttl: Duration,
+    /// The audit log, if there is to be one.
+    pub audit: Option<AuditConfig>,
     /// Text after the `+` of `gitVersion`.
     pub build: String,
 }

@@ -6,6 +6,7 @@
 
 pub mod admission;
 mod answer;
+pub mod audit;
 pub mod auth;
 mod background;
 pub mod body;

@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 use objects::ApiError;
 
 use crate::answer::{self, Answer};
+use crate::audit::{Notes, Trail};
 use crate::auth;
 use crate::body::Body;
 use crate::call::Call;
@@ -30,12 +31,16 @@ pub(crate) async fn handle(server: &Arc<Server>, request: Request<Body>) -> Answ
     };
     let form = failure_form(request.headers());
     let (verb, resource) = (info.verb, metrics_resource(&info));
-    let answer = match dispatch(server, request, info).await {
-        Ok(answer) => answer,
-        Err(error) => answer::failure(form, &error),
+    let mut trail = None;
+    let (answer, failure) = match dispatch(server, request, info, &mut trail).await {
+        Ok(answer) => (answer, None),
+        Err(error) => (answer::failure(form, &error), Some(error)),
     };
     server.metrics.request(verb.as_str(), &resource, answer.status().as_u16(), started.elapsed());
-    answer
+    match trail {
+        None => answer,
+        Some(trail) => trail.answered(answer, failure.map(|error| error.to_status())).await,
+    }
 }
 
 fn metrics_resource(info: &RequestInfo) -> String {
@@ -52,13 +57,31 @@ fn failure_form(headers: &HeaderMap) -> Form {
 
 async fn dispatch(
     server: &Arc<Server>,
-    request: Request<Body>,
+    mut request: Request<Body>,
     info: RequestInfo,
+    trail: &mut Option<Trail>,
 ) -> Result<Answer, ApiError> {
-    let user = auth::authenticate(server, &request, &info)?;
-    auth::authorize(server, &user, &info)?;
+    let identity = auth::authenticate(server, &request, &info);
+    let notes = Notes::default();
+    if let Some(audit) = &server.audit {
+        *trail = Trail::begin(audit, &mut request, &info, identity.as_ref().ok(), &notes).await;
+    }
+    let user = identity?.user;
+    let attributes = auth::attributes(&info);
+    let decision = auth::decide(server, &user, &attributes);
+    let word = if decision.allowed { "allow" } else { "forbid" };
+    if trail.is_some() {
+        notes.annotate("authorization.k8s.io/decision", word);
+        notes.annotate("authorization.k8s.io/reason", decision.reason.clone());
+    }
+    if !decision.allowed {
+        return Err(auth::forbidden(&user, &attributes, &decision.reason));
+    }
+    if let Some(trail) = trail {
+        request = trail.body(request, &info).await?;
+    }
     match info.resource.clone() {
-        Some(path) => resource(server, request, info, path, user).await,
+        Some(path) => resource(server, request, info, path, user, notes).await,
         None => path(server, request, &info, &user).await,
     }
 }
@@ -108,6 +131,7 @@ async fn resource(
     info: RequestInfo,
     path: ResourcePath,
     user: User,
+    notes: Notes,
 ) -> Result<Answer, ApiError> {
     let registry = (**server.registry.load()).clone();
     let Some(kind) = registry.resource(&path.group, &path.version, &path.resource).cloned() else {
@@ -128,6 +152,7 @@ async fn resource(
         kind,
         registry,
         now: jiff::Timestamp::now(),
+        notes,
     };
     check_scope(&call)?;
     if !call.path.subresource.is_empty() {

@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::auth::{PeerIdentity, x509};
+use crate::auth::{PeerAddress, PeerIdentity, x509};
 use crate::body;
 use crate::server::Service;
 
@@ -107,6 +107,7 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "set TCP_NODELAY");
     }
+    let peer = stream.peer_addr().ok().map(|address| PeerAddress(address.ip().to_canonical()));
     let stream = match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -124,6 +125,9 @@ async fn connection(
         let service = service.clone();
         if let Some(identity) = &identity {
             request.extensions_mut().insert(identity.clone());
+        }
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
         }
         async move { Ok::<_, std::convert::Infallible>(service.answer(request.map(body::boxed)).await) }
     });

@@ -16,6 +16,7 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::allocation::Allocations;
+use crate::audit::Audit;
 use crate::auth::rbac::Rbac;
 use crate::auth::tokens::TokenKeys;
 use crate::body::{self, Body, BoxError};
@@ -46,6 +47,8 @@ pub struct Server {
     pub tokens: TokenKeys,
     /// Cluster IPs and node ports in use.
     pub allocations: Allocations,
+    /// The audit log, if there is one.
+    pub audit: Option<Arc<Audit>>,
     /// Counters.
     pub metrics: Metrics,
     /// Ends everything that the server does.
@@ -80,6 +83,9 @@ pub enum StartError {
     /// The token key cannot be read.
     #[error("service-account key")]
     TokenKey(#[source] crate::auth::tokens::KeyError),
+    /// The audit log cannot be opened.
+    #[error("open the audit log")]
+    AuditLog(#[source] std::io::Error),
     /// An object that every cluster has could not be made.
     #[error("create {object}: {error}")]
     Bootstrap {
@@ -110,6 +116,8 @@ impl ApiServer {
     ) -> Result<Self, StartError> {
         let tokens = TokenKeys::new(&config).map_err(StartError::TokenKey)?;
         let allocations = Allocations::new(&config);
+        let audit =
+            config.audit.clone().map(Audit::open).transpose().map_err(StartError::AuditLog)?;
         let server = Arc::new(Server {
             store,
             registry: ArcSwap::from_pointee(registry),
@@ -117,6 +125,7 @@ impl ApiServer {
             rbac: Rbac::default(),
             tokens,
             allocations,
+            audit,
             metrics: Metrics::default(),
             shutdown,
             config,

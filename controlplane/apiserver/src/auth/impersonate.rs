@@ -5,7 +5,7 @@
 use http::HeaderMap;
 use objects::ApiError;
 
-use super::Attributes;
+use super::{Attributes, Identity};
 use crate::identity::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User};
 use crate::route::RequestInfo;
 use crate::server::Server;
@@ -21,8 +21,10 @@ pub fn apply(
     user: User,
     headers: &HeaderMap,
     _info: &RequestInfo,
-) -> Result<User, ApiError> {
-    let Some(wanted) = wanted(headers)? else { return Ok(user) };
+) -> Result<Identity, ApiError> {
+    let Some(wanted) = wanted(headers)? else {
+        return Ok(Identity { user, impersonator: None });
+    };
     for needed in needed(&wanted) {
         let attributes = needed.attributes();
         let decision = super::decide(server, &user, &attributes);
@@ -30,7 +32,7 @@ pub fn apply(
             return Err(super::forbidden(&user, &attributes, &decision.reason));
         }
     }
-    Ok(complete(wanted))
+    Ok(Identity { user: complete(wanted), impersonator: Some(user) })
 }
 
 fn texts(headers: &HeaderMap, name: &str) -> Vec<String> {

@@ -23,6 +23,19 @@ use crate::server::Server;
 #[derive(Debug, Clone)]
 pub struct PeerIdentity(pub Arc<User>);
 
+/// The address at the other end of a connection: an extension of its requests.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerAddress(pub std::net::IpAddr);
+
+/// Who makes a request.
+#[derive(Debug, Clone, Default)]
+pub struct Identity {
+    /// The user that the request is made as.
+    pub user: User,
+    /// The user who makes it, if that is another: an impersonator.
+    pub impersonator: Option<User>,
+}
+
 /// Finds out who makes a request, impersonation included.
 ///
 /// # Errors
@@ -31,7 +44,7 @@ pub fn authenticate(
     server: &Server,
     request: &Request<Body>,
     info: &RequestInfo,
-) -> Result<User, ApiError> {
+) -> Result<Identity, ApiError> {
     let user = credentials(server, request)?;
     impersonate::apply(server, user, request.headers(), info)
 }
@@ -117,16 +130,6 @@ pub fn attributes(info: &RequestInfo) -> Attributes<'_> {
             path: "",
         },
     }
-}
-
-/// Refuses a request that its user may not make.
-///
-/// # Errors
-/// 403.
-pub fn authorize(server: &Server, user: &User, info: &RequestInfo) -> Result<(), ApiError> {
-    let attributes = attributes(info);
-    let decision = decide(server, user, &attributes);
-    if decision.allowed { Ok(()) } else { Err(forbidden(user, &attributes, &decision.reason)) }
 }
 
 /// 403 in the words of upstream's authorization filter.

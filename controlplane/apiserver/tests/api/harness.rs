@@ -173,6 +173,7 @@ pub(crate) fn config() -> Config {
         anonymous: true,
         kubelet_tls: Arc::new(kubelet_tls),
         event_ttl: Duration::from_secs(3600),
+        audit: None,
         build: "skeg".into(),
     }
 }

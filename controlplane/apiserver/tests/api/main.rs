@@ -1,4 +1,5 @@
 //! Requests to an API server in this process, on a store in memory: no socket, no controllers.
 
+mod audit;
 mod harness;
 mod objects;
