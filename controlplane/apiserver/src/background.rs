@@ -8,6 +8,7 @@ use tracing::Instrument;
 
 use crate::crd;
 use crate::encode;
+use crate::flow;
 use crate::server::Server;
 
 /// How often expired Events are looked for: rarely enough to cost nothing, as they live an hour.
@@ -29,6 +30,12 @@ pub(crate) fn start(server: &Arc<Server>) {
         let object = record.map(encode::parse);
         crd::apply(server, key, object.as_ref());
     });
+    follow(server, "flowcontrol.apiserver.k8s.io/", |server, key, record| {
+        let object = record.map(encode::parse);
+        server.flow.apply(key, object.as_ref());
+    });
+    let conditions = flow::status::run(server.clone());
+    tokio::spawn(conditions.instrument(tracing::info_span!("flow schemas")));
     let sweeper = server.clone();
     tokio::spawn(async move { sweep(&sweeper).await }.instrument(tracing::info_span!("sweep")));
 }

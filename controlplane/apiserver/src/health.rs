@@ -92,7 +92,7 @@ pub(crate) fn version(server: &Server, path: &str) -> Option<Answer> {
 
 /// `/metrics`.
 pub(crate) fn metrics(server: &Server) -> Answer {
-    let text = server.metrics.text(&server.store);
+    let text = server.metrics.text(&server.store) + &server.flow.metrics();
     answer::bytes(200, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 

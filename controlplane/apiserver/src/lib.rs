@@ -17,6 +17,7 @@ mod config;
 mod crd;
 mod discovery;
 mod encode;
+pub mod flow;
 mod health;
 pub mod identity;
 mod metadata;

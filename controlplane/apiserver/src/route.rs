@@ -99,6 +99,16 @@ pub struct RequestInfo {
     pub resource: Option<ResourcePath>,
 }
 
+impl RequestInfo {
+    /// Whether the request goes on until somebody ends it: watches and streams.
+    pub fn is_long_running(&self) -> bool {
+        let streams = |path: &ResourcePath| {
+            matches!(path.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy" | "log")
+        };
+        self.verb == Verb::Watch || self.resource.as_ref().is_some_and(streams)
+    }
+}
+
 /// Reads a request line. `None` for a path that is not valid percent-encoded UTF-8.
 pub fn parse(method: &Method, uri: &http::Uri) -> Option<RequestInfo> {
     let query = Query::parse(uri.query().unwrap_or(""));

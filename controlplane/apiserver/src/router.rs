@@ -13,6 +13,7 @@ use crate::auth;
 use crate::body::Body;
 use crate::call::Call;
 use crate::encode::View;
+use crate::flow::{self, Sorted};
 use crate::identity::User;
 use crate::negotiate::{self, Form, Offers};
 use crate::route::{self, RequestInfo, ResourcePath, Verb};
@@ -31,16 +32,26 @@ pub(crate) async fn handle(server: &Arc<Server>, request: Request<Body>) -> Answ
     };
     let form = failure_form(request.headers());
     let (verb, resource) = (info.verb, metrics_resource(&info));
-    let mut trail = None;
-    let (answer, failure) = match dispatch(server, request, info, &mut trail).await {
+    let mut aside = Aside::default();
+    let (mut answer, failure) = match dispatch(server, request, info, &mut aside).await {
         Ok(answer) => (answer, None),
         Err(error) => (answer::failure(form, &error), Some(error)),
     };
+    if let Some(sorted) = &aside.sorted {
+        sorted.sign(&mut answer);
+    }
     server.metrics.request(verb.as_str(), &resource, answer.status().as_u16(), started.elapsed());
-    match trail {
+    match aside.trail {
         None => answer,
         Some(trail) => trail.answered(answer, failure.map(|error| error.to_status())).await,
     }
+}
+
+/// What is learned of a request beside its answer.
+#[derive(Default)]
+struct Aside {
+    trail: Option<Trail>,
+    sorted: Option<Sorted>,
 }
 
 fn metrics_resource(info: &RequestInfo) -> String {
@@ -59,25 +70,37 @@ async fn dispatch(
     server: &Arc<Server>,
     mut request: Request<Body>,
     info: RequestInfo,
-    trail: &mut Option<Trail>,
+    aside: &mut Aside,
 ) -> Result<Answer, ApiError> {
     let identity = auth::authenticate(server, &request, &info);
     let notes = Notes::default();
     if let Some(audit) = &server.audit {
-        *trail = Trail::begin(audit, &mut request, &info, identity.as_ref().ok(), &notes).await;
+        aside.trail =
+            Trail::begin(audit, &mut request, &info, identity.as_ref().ok(), &notes).await;
     }
     let user = identity?.user;
     let attributes = auth::attributes(&info);
+    aside.sorted = server.flow.sort(&user, &attributes);
+    // Held until the answer is there.
+    let _seat = match &aside.sorted {
+        Some(sorted) if !info.is_long_running() => {
+            match server.flow.seat(sorted, &user, &attributes).await {
+                Ok(seat) => Some(seat),
+                Err(error) => return Ok(flow::too_many(&error)),
+            }
+        }
+        Some(_) | None => None,
+    };
     let decision = auth::decide(server, &user, &attributes);
-    let word = if decision.allowed { "allow" } else { "forbid" };
-    if trail.is_some() {
+    if aside.trail.is_some() {
+        let word = if decision.allowed { "allow" } else { "forbid" };
         notes.annotate("authorization.k8s.io/decision", word);
         notes.annotate("authorization.k8s.io/reason", decision.reason.clone());
     }
     if !decision.allowed {
         return Err(auth::forbidden(&user, &attributes, &decision.reason));
     }
-    if let Some(trail) = trail {
+    if let Some(trail) = &mut aside.trail {
         request = trail.body(request, &info).await?;
     }
     match info.resource.clone() {

@@ -22,6 +22,7 @@ use crate::auth::tokens::TokenKeys;
 use crate::body::{self, Body, BoxError};
 use crate::codec::Schemas;
 use crate::config::Config;
+use crate::flow::Flow;
 use crate::identity::User;
 use crate::metrics::Metrics;
 use crate::router;
@@ -47,6 +48,8 @@ pub struct Server {
     pub tokens: TokenKeys,
     /// Cluster IPs and node ports in use.
     pub allocations: Allocations,
+    /// Who runs when there is too much to do.
+    pub flow: Flow,
     /// The audit log, if there is one.
     pub audit: Option<Arc<Audit>>,
     /// Counters.
@@ -125,6 +128,7 @@ impl ApiServer {
             rbac: Rbac::default(),
             tokens,
             allocations,
+            flow: Flow::default(),
             audit,
             metrics: Metrics::default(),
             shutdown,

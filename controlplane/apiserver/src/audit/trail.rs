@@ -59,7 +59,7 @@ impl Trail {
         let trail = Self {
             audit: Arc::clone(audit),
             event: event(request, info, identity, verdict.level),
-            long_running: is_long_running(info),
+            long_running: info.is_long_running(),
             verdict,
             notes: notes.clone(),
         };
@@ -266,14 +266,6 @@ fn sources(request: &Request<Body>) -> Vec<String> {
     let mut seen = std::collections::HashSet::new();
     sources.retain(|text| seen.insert(text.clone()));
     sources
-}
-
-/// Requests that go on until somebody ends them.
-fn is_long_running(info: &RequestInfo) -> bool {
-    let streams = |path: &ResourcePath| {
-        matches!(path.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy" | "log")
-    };
-    info.verb == Verb::Watch || info.resource.as_ref().is_some_and(streams)
 }
 
 fn object(headers: &HeaderMap, bytes: &[u8]) -> Option<Value> {
