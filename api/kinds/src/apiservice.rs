@@ -43,12 +43,13 @@ impl Behaviour for ApiService {
             errors.invalid_str(
                 &FieldPath::new("metadata").child("name"),
                 object.name(),
-                "must be `spec.version+\".\"+spec.group`",
+                &format!("must be `spec.version+\".\"+spec.group`: {wanted:?}"),
             );
         }
         if version.is_empty() {
             errors.required(&spec.child("version"), "");
         }
+        check_server(object, &spec, errors);
         let priority = |name: &str| object.i64_at(&["spec", name]).unwrap_or(0);
         let group_priority = priority("groupPriorityMinimum");
         if group_priority <= 0 || group_priority > 20_000 {
@@ -60,6 +61,10 @@ impl Behaviour for ApiService {
             let path = spec.child("versionPriority");
             errors.invalid(&path, &json!(version_priority), "must be positive and less than 1000");
         }
+    }
+
+    fn reset_fields(&self, subresource: &str) -> &'static [&'static str] {
+        if subresource == "status" { &["spec"] } else { &["status"] }
     }
 
     fn name_check(&self) -> NameCheck {
@@ -87,5 +92,36 @@ impl Behaviour for ApiService {
             available.into(),
             object.str_at(&["metadata", "creationTimestamp"]).into(),
         ]
+    }
+}
+
+/// How another server is reached, or that nothing says so for this one.
+fn check_server(object: &Value, spec: &FieldPath, errors: &mut FieldErrors) {
+    let bundle = object.str_at(&["spec", "caBundle"]);
+    let insecure = object.bool_at(&["spec", "insecureSkipTLSVerify"]).unwrap_or(false);
+    let skip = spec.child("insecureSkipTLSVerify");
+    let Some(service) = object.at(&["spec", "service"]) else {
+        if !bundle.is_empty() {
+            let path = spec.child("caBundle");
+            errors.invalid_str(&path, "", "local APIServices may not have a caBundle");
+        }
+        if insecure {
+            let detail = "local APIServices may not have insecureSkipTLSVerify";
+            errors.invalid(&skip, &json!(true), detail);
+        }
+        return;
+    };
+    for field in ["namespace", "name"] {
+        if service.str_at(&[field]).is_empty() {
+            errors.required(&spec.child("service").child(field), "");
+        }
+    }
+    let port = service.i64_at(&["port"]);
+    if let Some(port) = port.filter(|port| !(1..=65535).contains(port)) {
+        let path = spec.child("service").child("port");
+        errors.invalid(&path, &json!(port), "must be between 1 and 65535, inclusive");
+    }
+    if insecure && !bundle.is_empty() {
+        errors.invalid(&skip, &json!(true), "may not be true if caBundle is present");
     }
 }

@@ -53,6 +53,9 @@ impl Behaviour for CertificateSigningRequest {
         let spec = FieldPath::new("spec");
         if object.str_at(&["spec", "request"]).is_empty() {
             errors.required(&spec.child("request"), "");
+        } else if let Some(fault) = request_fault(object) {
+            let shown = object.str_at(&["spec", "request"]);
+            errors.invalid_str(&spec.child("request"), shown, fault);
         }
         let signer = object.str_at(&["spec", "signerName"]);
         crate::signer::check_name(signer, &spec.child("signerName"), errors);
@@ -79,6 +82,19 @@ impl Behaviour for CertificateSigningRequest {
         }
     }
 
+    /// The name is only a part of a path.
+    fn name_check(&self) -> objects::names::NameCheck {
+        objects::names::name_is_path_segment
+    }
+
+    fn reset_fields(&self, subresource: &str) -> &'static [&'static str] {
+        match subresource {
+            "" => &["spec", "status"],
+            "status" => &["spec", "status.conditions"],
+            _ => &["spec"],
+        }
+    }
+
     fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {
         vec![("spec.signerName", object.str_at(&["spec", "signerName"]).to_string())]
     }
@@ -95,6 +111,17 @@ impl Behaviour for CertificateSigningRequest {
             state(object).into(),
         ]
     }
+}
+
+/// What is wrong with the request as a text; what is in it is the signer's business.
+fn request_fault(object: &Value) -> Option<&'static str> {
+    use base64::Engine as _;
+    let text = object.str_at(&["spec", "request"]);
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let begun = text.contains("-----BEGIN CERTIFICATE REQUEST-----")
+        || text.contains("-----BEGIN NEW CERTIFICATE REQUEST-----");
+    (!begun).then_some("PEM block type must be CERTIFICATE REQUEST")
 }
 
 fn conditions(object: &Value, wanted: impl Fn(&str) -> bool) -> Vec<Value> {

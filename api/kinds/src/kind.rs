@@ -135,6 +135,10 @@ pub trait Behaviour: Send + Sync {
     fn reset_fields(&self, _subresource: &str) -> &'static [&'static str] {
         &[]
     }
+    /// What every answer about the resource warns of, if it is deprecated.
+    fn deprecation(&self) -> Option<&'static str> {
+        None
+    }
     /// Where the `scale` subresource reads and writes; `None` for kinds without one.
     fn scale(&self) -> Option<ScalePaths> {
         None

@@ -137,7 +137,8 @@ pub(crate) fn decode_as(
             decode::value(object, schema, &LEAVES).map_err(|error| cannot(&error.to_string()))?;
         object = decoded.value;
         issues.extend(decoded.issues);
-        issues.sort();
+        // What is wrong with the text comes before what is wrong with the fields.
+        issues.sort_by_key(|issue| (!issue.starts_with(YAML_ERRORS), issue.clone()));
     }
     object["apiVersion"] = objects::GroupVersion::new(group, version).to_string().into();
     object["kind"] = kind.into();
@@ -160,7 +161,16 @@ pub(crate) fn judge(
 ) -> Result<Vec<String>, ApiError> {
     match validation {
         FieldValidation::Ignore => Ok(Vec::new()),
-        FieldValidation::Warn => Ok(issues.to_vec()),
+        FieldValidation::Warn => Ok(issues
+            .iter()
+            .flat_map(|issue| match issue.strip_prefix(YAML_ERRORS) {
+                Some(lines) => {
+                    lines.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
+                }
+                None => vec![issue.as_str()],
+            })
+            .map(str::to_owned)
+            .collect()),
         FieldValidation::Strict if issues.is_empty() => Ok(Vec::new()),
         FieldValidation::Strict => Err(ApiError::bad_request(format!(
             "{}: strict decoding error: {}",
@@ -180,7 +190,7 @@ fn read(encoding: Encoding, body: &[u8]) -> Result<(Value, Vec<String>), ReadErr
         Encoding::Json => {
             decode::untyped(body).map_err(|error| ReadError::Syntax(error.to_string()))
         }
-        Encoding::Yaml => yaml(body).map(|value| (value, Vec::new())).map_err(ReadError::Syntax),
+        Encoding::Yaml => yaml_with_issues(body).map_err(ReadError::Syntax),
         Encoding::Protobuf => protobuf(body).map_err(ReadError::Protobuf),
     }
 }
@@ -201,11 +211,31 @@ pub(crate) fn protobuf(body: &[u8]) -> Result<(Value, Vec<String>), String> {
     Ok((object, decoded.issues))
 }
 
+/// Begins the text about keys that appear twice in YAML.
+const YAML_ERRORS: &str = "yaml: unmarshal errors:";
+
 /// Reads YAML (of which JSON is a part).
 pub(crate) fn yaml(body: &[u8]) -> Result<Value, String> {
+    yaml_with_issues(body).map(|(value, _)| value)
+}
+
+/// The same; a key that appears twice is an issue, and the last one counts.
+fn yaml_with_issues(body: &[u8]) -> Result<(Value, Vec<String>), String> {
+    use serde_saphyr::{DuplicateKeyPolicy, Error};
     let text = std::str::from_utf8(body).map_err(|_| "yaml: invalid UTF-8".to_string())?;
-    serde_saphyr::from_str(text)
-        .map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))
+    let failed = |error: Error| format!("error converting YAML to JSON: yaml: {error}");
+    let error = match serde_saphyr::from_str(text) {
+        Ok(value) => return Ok((value, Vec::new())),
+        Err(error) => error,
+    };
+    let Error::DuplicateMappingKey { key, location } = error.without_snippet() else {
+        return Err(failed(error));
+    };
+    let (line, key) = (location.line(), key.as_deref().unwrap_or_default());
+    let issue = format!("{YAML_ERRORS}\n  line {line}: key {key:?} already set in map");
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+    let value = serde_saphyr::from_str_with_options(text, options).map_err(failed)?;
+    Ok((value, vec![issue]))
 }
 
 fn go_kind(value: &Value) -> &'static str {

@@ -83,7 +83,7 @@ pub(crate) async fn write(
         let Produced { object: mut new, ownership, mut warnings } =
             change.produce(call, old.as_ref())?;
         let old = if call.name().is_empty() { None } else { old };
-        let pinned = check_version(call, &new, old.as_ref())?;
+        let pinned = check_version(call, &new, old.as_ref(), options.dry_run)?;
         codec::default(server, call, &mut new);
         let live = old.as_ref().map(|old| &old.object);
         ownership::track(server, call, options, ownership, &mut new, live);
@@ -143,10 +143,15 @@ fn context<'a>(call: &'a Call, uid: &'a str) -> WriteContext<'a> {
 
 /// Checks the uid and resource version that the client sent. Returns whether the write is pinned
 /// to one version, so that it must not be tried again.
-fn check_version(call: &Call, new: &Value, old: Option<&Stored>) -> Result<bool, ApiError> {
+fn check_version(
+    call: &Call,
+    new: &Value,
+    old: Option<&Stored>,
+    dry_run: bool,
+) -> Result<bool, ApiError> {
     let version = new.resource_version();
     let Some(old) = old else {
-        if !version.is_empty() && version != "0" && call.name().is_empty() {
+        if !version.is_empty() && version != "0" && call.name().is_empty() && !dry_run {
             let why = "resourceVersion should not be set on objects to be created";
             return Err(ApiError::new(500, "", why));
         }

@@ -40,6 +40,9 @@ pub(crate) async fn handle(server: &Arc<Server>, request: Request<Body>) -> Answ
     if let Some(sorted) = &aside.sorted {
         sorted.sign(&mut answer);
     }
+    if let Some(text) = aside.deprecation {
+        answer::warn(&mut answer, &[text.to_owned()]);
+    }
     server.metrics.request(verb.as_str(), &resource, answer.status().as_u16(), started.elapsed());
     match aside.trail {
         None => answer,
@@ -52,6 +55,9 @@ pub(crate) async fn handle(server: &Arc<Server>, request: Request<Body>) -> Answ
 struct Aside {
     trail: Option<Trail>,
     sorted: Option<Sorted>,
+    notes: Notes,
+    /// What is to be said of a resource that is on its way out.
+    deprecation: Option<&'static str>,
 }
 
 fn metrics_resource(info: &RequestInfo) -> String {
@@ -73,7 +79,7 @@ async fn dispatch(
     aside: &mut Aside,
 ) -> Result<Answer, ApiError> {
     let identity = auth::authenticate(server, &request, &info);
-    let notes = Notes::default();
+    let notes = aside.notes.clone();
     if let Some(audit) = &server.audit {
         aside.trail =
             Trail::begin(audit, &mut request, &info, identity.as_ref().ok(), &notes).await;
@@ -104,7 +110,7 @@ async fn dispatch(
         request = trail.body(request, &info).await?;
     }
     match info.resource.clone() {
-        Some(path) => resource(server, request, info, path, user, notes).await,
+        Some(path) => resource(server, request, info, path, user, aside).await,
         None => path(server, request, &info, &user).await,
     }
 }
@@ -154,7 +160,7 @@ async fn resource(
     info: RequestInfo,
     path: ResourcePath,
     user: User,
-    notes: Notes,
+    aside: &mut Aside,
 ) -> Result<Answer, ApiError> {
     let registry = (**server.registry.load()).clone();
     let Some(kind) = registry.resource(&path.group, &path.version, &path.resource).cloned() else {
@@ -164,6 +170,7 @@ async fn resource(
         }
         return Ok(answer::page_not_found());
     };
+    aside.deprecation = kind.behaviour.deprecation();
     let (head, body) = request.into_parts();
     let call = Call {
         verb: info.verb,
@@ -175,7 +182,7 @@ async fn resource(
         kind,
         registry,
         now: jiff::Timestamp::now(),
-        notes,
+        notes: aside.notes.clone(),
     };
     check_scope(&call)?;
     if !call.path.subresource.is_empty() {

@@ -123,8 +123,9 @@ fn check_metric(metric: &Value, path: &FieldPath, errors: &mut FieldErrors) {
             let detail = "must populate information for the given metric source";
             errors.required(&path.child(field), detail);
         }
-        // An unknown type is reported twice; the second is dropped with other duplicates.
-        _ => {}
+        Some(_) => {}
+        // Upstream notices an unknown type twice.
+        None => check::one_of(errors, &here, kind, &METRIC_TYPES),
     }
     if present.len() > 1 {
         for field in present.into_iter().filter(|field| Some(*field) != expected) {

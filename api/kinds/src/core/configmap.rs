@@ -34,7 +34,8 @@ impl Behaviour for ConfigMap {
             size += decoded_len(value);
         }
         if size > DATA_MAX {
-            errors.too_long(&FieldPath::root(), DATA_MAX);
+            // Upstream names a path without a name, which it prints so.
+            errors.too_long(&FieldPath::new("[]"), DATA_MAX);
         }
     }
 

@@ -104,6 +104,11 @@ impl Behaviour for Event {
         if self.0 { default_events(object) } else { default_core(object) }
     }
 
+    /// Events were never checked for the form of their names.
+    fn name_check(&self) -> objects::names::NameCheck {
+        objects::names::name_is_path_segment
+    }
+
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         let event = self.core(object);
         check_event(&event, self.0, errors);

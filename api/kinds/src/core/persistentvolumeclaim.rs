@@ -110,15 +110,14 @@ impl Behaviour for PersistentVolumeClaim {
 /// `dataSource` and `dataSourceRef` say the same where only one is set, unless the reference goes
 /// to another namespace.
 fn match_sources(spec: &mut Value) {
+    // Sources of other kinds are for `dataSourceRef` alone, and are dropped here without a word.
+    if spec.field("dataSource").is_some_and(|source| !is_local_source(source)) {
+        spec.drop_field("dataSource");
+    }
     match (spec.field("dataSource").cloned(), spec.field("dataSourceRef").cloned()) {
         (Some(source), None) => spec.set_at(&["dataSourceRef"], source),
         (None, Some(reference)) if reference.text("namespace").is_empty() => {
-            let local = matches!(
-                (reference.text("apiGroup"), reference.text("kind")),
-                ("" | "core", "PersistentVolumeClaim")
-                    | ("snapshot.storage.k8s.io", "VolumeSnapshot")
-            );
-            if local {
+            if is_local_source(&reference) {
                 let mut source = reference;
                 source.drop_field("namespace");
                 spec.set_at(&["dataSource"], source);
@@ -126,6 +125,14 @@ fn match_sources(spec: &mut Value) {
         }
         _ => {}
     }
+}
+
+/// A claim, or a snapshot.
+fn is_local_source(reference: &Value) -> bool {
+    matches!(
+        (reference.text("apiGroup"), reference.text("kind")),
+        ("" | "core", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+    )
 }
 
 fn check_change(new: &Value, old: &Value, errors: &mut FieldErrors) {

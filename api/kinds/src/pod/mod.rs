@@ -56,6 +56,10 @@ impl Behaviour for Pod {
             }]);
         }
         pod.set_at(&["status"], status);
+        // Negative ones were let through once, and were treated so.
+        if pod.i64_at(&["spec", "terminationGracePeriodSeconds"]).is_some_and(|secs| secs < 0) {
+            pod.set_at(&["spec", "terminationGracePeriodSeconds"], json!(1));
+        }
         merge_label_keys(pod);
         copy_apparmor_annotations(pod);
         drop_disabled(pod);

@@ -29,6 +29,8 @@ pub(super) fn form<'a>(schema: &'a Schema, value: &Value) -> Form<'a> {
         Schema::Map(map) if map.atomic => Form::Leaf,
         Schema::Struct(reference) if reference.get().atomic => Form::Leaf,
         Schema::Map(_) | Schema::Struct(_) => Form::Entries(schema),
+        // Raw objects are one value to whoever owns them.
+        Schema::Any(Any::RawExtension) => Form::Leaf,
         Schema::Any(_) | Schema::Either(_) if value.is_object() => Form::Entries(schema),
         Schema::Any(_) | Schema::Either(_) => Form::Leaf,
     }

@@ -1,4 +1,4 @@
-//! JSON text to [`Value`], noting keys that appear twice. The last one counts.
+//! JSON text to [`Value`], noting keys that appear twice. The last one counts; objects are merged.
 
 use std::fmt::{self, Write as _};
 
@@ -84,9 +84,32 @@ impl<'de> Visitor<'de> for Seed<'_> {
             }
             let value = entries.next_value_seed(Seed(self.0))?;
             self.0.path.truncate(length);
-            map.insert(key, value);
+            match map.get_mut(&key) {
+                Some(known) => merge(known, value),
+                None => {
+                    map.insert(key, value);
+                }
+            }
         }
         Ok(Value::Object(map))
+    }
+}
+
+/// The second of two values of one key: Go decodes it into what the first has left, so that objects
+/// have the fields of both.
+fn merge(known: &mut Value, value: Value) {
+    match (known, value) {
+        (Value::Object(known), Value::Object(value)) => {
+            for (key, value) in value {
+                match known.get_mut(&key) {
+                    Some(known) => merge(known, value),
+                    None => {
+                        known.insert(key, value);
+                    }
+                }
+            }
+        }
+        (known, value) => *known = value,
     }
 }
 

@@ -26,8 +26,13 @@ pub enum AllocateError {
         what: &'static str,
     },
     /// It is in no range of the cluster.
-    #[error("the provided network does not match the current range")]
-    OtherNetwork,
+    #[error("the provided IP ({ip}) is not in the valid range. The range of valid IPs is {ranges}")]
+    OtherNetwork {
+        /// The address.
+        ip: IpAddr,
+        /// The ranges, with commas.
+        ranges: String,
+    },
     /// It is the network's own address or another that nobody may have.
     #[error("the provided IP is not in the valid range")]
     NotUsable,
@@ -175,7 +180,11 @@ impl Reservation<'_> {
     /// [`AllocateError`].
     pub fn take_ip(&mut self, ip: IpAddr) -> Result<(), AllocateError> {
         let cidr = self.allocations.cidrs.iter().find(|cidr| cidr.contains(&ip));
-        let cidr = cidr.ok_or(AllocateError::OtherNetwork)?;
+        let cidr = cidr.ok_or_else(|| {
+            let ranges: Vec<String> =
+                self.allocations.cidrs.iter().map(ToString::to_string).collect();
+            AllocateError::OtherNetwork { ip, ranges: ranges.join(",") }
+        })?;
         if ip == cidr.network() || (ip.is_ipv4() && ip == cidr.broadcast()) {
             return Err(AllocateError::NotUsable);
         }

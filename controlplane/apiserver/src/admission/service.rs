@@ -105,7 +105,7 @@ pub(super) fn allocate(
         }
     }
     if errors.is_empty() {
-        node_ports(new, &mut reservation, &mut errors);
+        node_ports(new, admission.dry_run, &mut reservation, &mut errors);
     }
     if !errors.is_empty() {
         return Err(ApiError::invalid(&admission.call.kind.group_kind(), new.name(), &errors));
@@ -223,7 +223,12 @@ fn cluster_ips(
     }
 }
 
-fn node_ports(service: &mut Value, reservation: &mut Reservation<'_>, errors: &mut FieldErrors) {
+fn node_ports(
+    service: &mut Value,
+    dry_run: bool,
+    reservation: &mut Reservation<'_>,
+    errors: &mut FieldErrors,
+) {
     let wanted = match kind_of(service) {
         "NodePort" => true,
         "LoadBalancer" => {
@@ -241,6 +246,8 @@ fn node_ports(service: &mut Value, reservation: &mut Reservation<'_>, errors: &m
             let twin = chosen.iter().find(|(port, _)| *port == number).map(|(_, node)| *node);
             let path = base.index(index).child("nodePort");
             let result = match (u16::try_from(given).ok().filter(|port| *port > 0), twin) {
+                // As upstream, a dry run does not ask the allocator about given ports.
+                (Some(node_port), _) if dry_run => Ok(node_port),
                 (Some(node_port), _) => reservation.take_port(node_port).map(|()| node_port),
                 (None, _) if !wanted => continue,
                 (None, Some(node_port)) => Ok(node_port),

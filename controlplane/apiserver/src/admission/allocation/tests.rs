@@ -28,7 +28,13 @@ fn given_addresses() {
     let mut second = all.reserve("u2");
     let cases = [
         ("10.0.0.7", AllocateError::Taken { what: "IP" }),
-        ("10.0.1.7", AllocateError::OtherNetwork),
+        (
+            "10.0.1.7",
+            AllocateError::OtherNetwork {
+                ip: "10.0.1.7".parse().unwrap(),
+                ranges: "10.0.0.0/24".into(),
+            },
+        ),
         ("10.0.0.0", AllocateError::NotUsable),
         ("10.0.0.255", AllocateError::NotUsable),
     ];
