@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that may use all of ours.
-const COMPOSERS: &[&str] = &["skeg", "cluster", "it", "bench"];
+const COMPOSERS: &[&str] = &["skeg", "cluster", "it", "bench", "golden"];
 
 /// Breaches, one line each. Dev-dependencies are free: tests may start real neighbours.
 pub(crate) fn check() -> Result<Vec<String>> {

@@ -116,12 +116,11 @@ fn match_sources(spec: &mut Value) {
     }
     match (spec.field("dataSource").cloned(), spec.field("dataSourceRef").cloned()) {
         (Some(source), None) => spec.set_at(&["dataSourceRef"], source),
-        (None, Some(reference)) if reference.text("namespace").is_empty() => {
-            if is_local_source(&reference) {
-                let mut source = reference;
-                source.drop_field("namespace");
-                spec.set_at(&["dataSource"], source);
-            }
+        (None, Some(mut reference))
+            if reference.text("namespace").is_empty() && is_local_source(&reference) =>
+        {
+            reference.drop_field("namespace");
+            spec.set_at(&["dataSource"], reference);
         }
         _ => {}
     }
