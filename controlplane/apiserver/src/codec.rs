@@ -105,8 +105,8 @@ pub(crate) fn decode_as(
 ) -> Result<Decoded, ApiError> {
     let (group, version, kind) = expected;
     let encoding = negotiate::body_encoding(headers, true)?;
+    let shown = summary(body);
     let unrecognized = |why: &str| {
-        let shown = String::from_utf8_lossy(&body[..body.len().min(1024)]);
         ApiError::bad_request(format!(
             "the object provided is unrecognized (must be of type {kind}): couldn't get \
              version/kind; json parse error: {why} ({shown})"
@@ -119,7 +119,9 @@ pub(crate) fn decode_as(
     };
     let (mut object, mut issues) = read(encoding, body).map_err(|error| match error {
         ReadError::Syntax(why) => unrecognized(&why),
-        ReadError::Protobuf(why) => ApiError::bad_request(why),
+        ReadError::Protobuf(why) => ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): {why} ({shown})"
+        )),
     })?;
     if object.is_null() {
         object = json!({});
@@ -145,6 +147,18 @@ pub(crate) fn decode_as(
     let subject = || format!("{kind} in version {version:?} cannot be handled as a {kind}");
     let warnings = judge(&issues, validation, subject)?;
     Ok(Decoded { object, warnings })
+}
+
+/// The beginning of a body, for messages; in hexadecimal if it does not look like JSON.
+fn summary(body: &[u8]) -> String {
+    const MAX: usize = 30;
+    let start = &body[..body.len().min(MAX)];
+    let shown = match body.first() {
+        None => return "<empty>".into(),
+        Some(b'{') => String::from_utf8_lossy(start).into_owned(),
+        Some(_) => start.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    if body.len() > MAX { shown + " ..." } else { shown }
 }
 
 /// The beginning of the text of a failure to decode an object of a kind.

@@ -156,6 +156,10 @@ pub(crate) fn accept(
     if header.trim().is_empty() {
         return Ok(Form { pretty, ..Form::JSON });
     }
+    let known = |clause: &Clause<'_>| encoding_of(clause, protobuf).is_some();
+    if !clauses(&header).iter().any(known) {
+        return Err(no_representation(protobuf));
+    }
     for clause in clauses(&header) {
         let Some(encoding) = encoding_of(&clause, protobuf) else { continue };
         let Some(shape) = shape_of(&clause, offers) else { continue };
@@ -174,11 +178,26 @@ fn from_a_terminal_or_browser(headers: &HeaderMap) -> bool {
     ["curl", "Wget", "Mozilla/5.0"].iter().any(|start| agent.starts_with(start))
 }
 
-fn not_acceptable(protobuf: bool) -> ApiError {
+fn representations(protobuf: bool) -> Vec<&'static str> {
     let mut types = vec!["application/json", "application/yaml"];
     if protobuf {
         types.push(PROTOBUF);
     }
+    types
+}
+
+/// 406 for media types of which none is served, in the words of upstream's router.
+fn no_representation(protobuf: bool) -> ApiError {
+    let types = representations(protobuf).join(", ");
+    let message = format!("406: Not Acceptable\n\nAvailable representations: {types}");
+    let mut error = ApiError::new(406, "NotAcceptable", message);
+    error.details = Some(serde_json::json!({}));
+    error
+}
+
+/// 406 for a form of a served media type that there is not.
+fn not_acceptable(protobuf: bool) -> ApiError {
+    let types = representations(protobuf);
     ApiError::new(
         406,
         "NotAcceptable",
@@ -201,13 +220,7 @@ pub(crate) fn body_encoding(headers: &HeaderMap, protobuf: bool) -> Result<Encod
         "" | "application/json" => Ok(Encoding::Json),
         "application/yaml" => Ok(Encoding::Yaml),
         PROTOBUF if protobuf => Ok(Encoding::Protobuf),
-        _ => {
-            let mut types = vec!["application/json", "application/yaml"];
-            if protobuf {
-                types.push(PROTOBUF);
-            }
-            Err(unsupported_media_type(&types))
-        }
+        _ => Err(unsupported_media_type(&representations(protobuf))),
     }
 }
 
@@ -225,3 +238,10 @@ pub(crate) fn unsupported_media_type(types: &[&str]) -> ApiError {
 
 #[cfg(test)]
 mod tests;
+
+/// 415 for a patch of a type that no route takes, in the words of upstream's router.
+pub(crate) fn unknown_patch_type() -> ApiError {
+    let mut error = ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type");
+    error.details = Some(serde_json::json!({}));
+    error
+}

@@ -175,7 +175,11 @@ fn check_version(
                 "0".into(),
                 "must be specified for an update",
             );
-            Err(ApiError::invalid(&call.kind.group_kind(), call.name(), &errors))
+            // Upstream's storage says this, which knows the resource only.
+            let names = &call.kind.names;
+            let resource =
+                objects::GroupKind { group: names.group.clone(), kind: names.plural.clone() };
+            Err(ApiError::invalid(&resource, call.name(), &errors))
         }
         text => match text.parse::<u64>() {
             Ok(revision) if revision == old.record.revision => Ok(true),

@@ -26,8 +26,8 @@ pub(super) fn shows_deleted(call: &Call) -> bool {
     SHOWN.contains(&(names.group.as_str(), names.plural.as_str()))
 }
 
-/// Jobs keep their pods unless something else is asked for, with a warning; upstream kept the
-/// behaviour of the kind's first version.
+/// Jobs keep their pods unless something else is asked for, with a warning, and ReplicationControllers
+/// without one; upstream kept the behaviour of the kinds' first versions.
 pub(super) fn deletion_defaults(
     call: &Call,
     mut options: DeleteOptions,
@@ -35,6 +35,10 @@ pub(super) fn deletion_defaults(
 ) -> DeleteOptions {
     let names = &call.kind.names;
     let job = names.group == "batch" && names.plural == "jobs";
+    let controller = names.group.is_empty() && names.plural == "replicationcontrollers";
+    if controller && options.propagation.is_none() {
+        options.propagation = Some(Propagation::Orphan);
+    }
     if job && options.propagation.is_none() {
         options.propagation = Some(Propagation::Orphan);
         warnings.push(

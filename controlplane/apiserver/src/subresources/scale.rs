@@ -13,7 +13,7 @@ use crate::pipeline::{self, Change, Ownership, Produced, Stored};
 use crate::route::Verb;
 use crate::router::method_not_allowed;
 use crate::server::Server;
-use crate::verbs::{create, get, patch as patches};
+use crate::verbs::{create, get, patch as patches, update};
 
 /// Answers a request on a scale.
 pub(super) async fn answer(server: &Server, call: &Call, body: &[u8]) -> Result<Answer, ApiError> {
@@ -107,6 +107,7 @@ fn change(
             let validation = options.field_validation;
             let decoded =
                 codec::decode_as(&call.headers, body, expected, schema.as_ref(), validation)?;
+            update::check_name(call, decoded.object.name())?;
             create::check_namespace(call, &decoded.object)?;
             Source::Sent(decoded.object)
         }

@@ -84,9 +84,7 @@ impl Patch {
                 };
                 Ok(Self::Apply(value, issues))
             }
-            _ if built_in => {
-                Err(negotiate::unsupported_media_type(&[JSON, MERGE, STRATEGIC, APPLY, APPLY_CBOR]))
-            }
+            _ if built_in => Err(negotiate::unknown_patch_type()),
             _ => Err(negotiate::unsupported_media_type(&[JSON, MERGE, APPLY, APPLY_CBOR])),
         }
     }

@@ -14,15 +14,20 @@ use crate::verbs::{create, get};
 pub(crate) async fn update(server: &Server, call: &Call, body: &[u8]) -> Result<Answer, ApiError> {
     let form = get::form(call)?;
     let options = WriteOptions::parse(&call.query, "UpdateOptions", false)?;
-    let decoded = codec::decode_body(server, call, body, &options)?;
-    check_name(call, &decoded)?;
+    let mut decoded = codec::decode_body(server, call, body, &options)?;
+    check_name(call, decoded.object.name())?;
     create::check_namespace(call, &decoded.object)?;
+    if call.kind.namespaced() {
+        // One that is not named is the path's.
+        decoded.object.set_at(&["metadata", "namespace"], call.namespace().into());
+    }
     let written = pipeline::write(server, call, &options, &Update(decoded)).await?;
     create::answer(call, form, written)
 }
 
-fn check_name(call: &Call, decoded: &Decoded) -> Result<(), ApiError> {
-    let (sent, wanted) = (decoded.object.name(), call.name());
+/// The name in a body must be the path's.
+pub(crate) fn check_name(call: &Call, sent: &str) -> Result<(), ApiError> {
+    let wanted = call.name();
     if sent.is_empty() {
         return Err(ApiError::bad_request(format!(
             "the name of the object ({wanted} based on URL) was undeterminable: name must be \
