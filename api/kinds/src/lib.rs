@@ -5,6 +5,7 @@
 //! PURE: no I/O, no clock, no randomness, no async. What a function needs of the world (time, a
 //! fresh uid) it is given.
 
+mod admissionregistration;
 mod apiservice;
 mod apps;
 mod autoscaling;

@@ -22,6 +22,10 @@ pub(crate) struct Role(pub(crate) Scope);
 impl Behaviour for Role {
     fn default(&self, object: &mut Value) {
         object.default_to("rules", Value::Null);
+        // An empty list is not kept apart from none.
+        if object.items("rules").is_empty() {
+            object["rules"] = Value::Null;
+        }
     }
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {

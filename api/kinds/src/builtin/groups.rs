@@ -3,6 +3,7 @@
 use super::row::{GPU, Row, SCALE, STATUS, sub};
 use std::sync::Arc;
 
+use crate::admissionregistration::{Policy, PolicyBinding, Way, WebhookConfiguration};
 use crate::apiservice::ApiService;
 use crate::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use crate::autoscaling::{self, HorizontalPodAutoscaler};
@@ -266,7 +267,8 @@ static ADMISSIONREGISTRATION: &[Row] = &[
     )
     .cluster()
     .categories(&["api-extensions"])
-    .columns(columns::MUTATINGADMISSIONPOLICIES),
+    .columns(columns::MUTATINGADMISSIONPOLICIES)
+    .behaves(|| Arc::new(Policy(Way::Mutating))),
     Row::new(
         "v1",
         "MutatingAdmissionPolicyBinding",
@@ -275,7 +277,8 @@ static ADMISSIONREGISTRATION: &[Row] = &[
     )
     .cluster()
     .categories(&["api-extensions"])
-    .columns(columns::MUTATINGADMISSIONPOLICYBINDINGS),
+    .columns(columns::MUTATINGADMISSIONPOLICYBINDINGS)
+    .behaves(|| Arc::new(PolicyBinding(Way::Mutating))),
     Row::new(
         "v1",
         "MutatingWebhookConfiguration",
@@ -284,7 +287,8 @@ static ADMISSIONREGISTRATION: &[Row] = &[
     )
     .cluster()
     .categories(&["api-extensions"])
-    .columns(columns::MUTATINGWEBHOOKCONFIGURATIONS),
+    .columns(columns::MUTATINGWEBHOOKCONFIGURATIONS)
+    .behaves(|| Arc::new(WebhookConfiguration(Way::Mutating))),
     Row::new(
         "v1",
         "ValidatingAdmissionPolicy",
@@ -294,7 +298,8 @@ static ADMISSIONREGISTRATION: &[Row] = &[
     .cluster()
     .categories(&["api-extensions"])
     .subresources(&[STATUS])
-    .columns(columns::VALIDATINGADMISSIONPOLICIES),
+    .columns(columns::VALIDATINGADMISSIONPOLICIES)
+    .behaves(|| Arc::new(Policy(Way::Validating))),
     Row::new(
         "v1",
         "ValidatingAdmissionPolicyBinding",
@@ -303,7 +308,8 @@ static ADMISSIONREGISTRATION: &[Row] = &[
     )
     .cluster()
     .categories(&["api-extensions"])
-    .columns(columns::VALIDATINGADMISSIONPOLICYBINDINGS),
+    .columns(columns::VALIDATINGADMISSIONPOLICYBINDINGS)
+    .behaves(|| Arc::new(PolicyBinding(Way::Validating))),
     Row::new(
         "v1",
         "ValidatingWebhookConfiguration",
@@ -312,7 +318,8 @@ static ADMISSIONREGISTRATION: &[Row] = &[
     )
     .cluster()
     .categories(&["api-extensions"])
-    .columns(columns::VALIDATINGWEBHOOKCONFIGURATIONS),
+    .columns(columns::VALIDATINGWEBHOOKCONFIGURATIONS)
+    .behaves(|| Arc::new(WebhookConfiguration(Way::Validating))),
 ];
 
 static APIEXTENSIONS: &[Row] = &[Row::new(

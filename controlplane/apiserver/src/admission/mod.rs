@@ -86,6 +86,11 @@ pub async fn mutate(
         priority::mutate(admission, new)?;
         runtime_class::mutate(admission, new)?;
     }
+    if admission.is_core("pods")
+        && let Some(old) = old
+    {
+        priority::keep(new, &old.object);
+    }
     if creating {
         in_use_protection::mutate(admission, new);
         if admission.is_core("persistentvolumeclaims") {

@@ -56,6 +56,17 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Value) -> Result<(), A
     Ok(())
 }
 
+/// An update that does not name what was set at creation keeps it.
+pub(super) fn keep(new: &mut Value, old: &Value) {
+    for field in ["priority", "preemptionPolicy"] {
+        if new.at(&["spec", field]).is_none()
+            && let Some(value) = old.at(&["spec", field])
+        {
+            new.set_at(&["spec", field], value.clone());
+        }
+    }
+}
+
 fn class(admission: &Admission<'_>, name: &str) -> Option<Value> {
     let key = format!("scheduling.k8s.io/priorityclasses//{name}");
     admission.server.store.get(&key).map(|record| encode::parse(&record))
