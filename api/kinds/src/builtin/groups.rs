@@ -13,11 +13,13 @@ use crate::core::{Event, event_to_core, event_to_events};
 use crate::csr::CertificateSigningRequest;
 use crate::disruption::PodDisruptionBudget;
 use crate::endpointslice::EndpointSlice;
+use crate::flowcontrol::{FlowSchema, PriorityLevel};
 use crate::kind::{Conversion, Scope};
 use crate::lease::Lease;
 use crate::networking::{IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR};
 use crate::priorityclass::PriorityClass;
 use crate::rbac::{Role, RoleBinding};
+use crate::resource::{DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice};
 use crate::runtimeclass::RuntimeClass;
 use crate::storage::{
     CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass,
@@ -356,22 +358,27 @@ static DISCOVERY: &[Row] = &[Row::new("v1", "EndpointSlice", "endpointslices", "
 static RESOURCE: &[Row] = &[
     Row::new("v1", "DeviceClass", "deviceclasses", "deviceclass")
         .cluster()
-        .columns(columns::DEVICECLASSES),
+        .columns(columns::DEVICECLASSES)
+        .behaves(|| Arc::new(DeviceClass)),
     Row::new("v1", "ResourceClaim", "resourceclaims", "resourceclaim")
         .subresources(&[STATUS])
-        .columns(columns::RESOURCECLAIMS),
+        .columns(columns::RESOURCECLAIMS)
+        .behaves(|| Arc::new(ResourceClaim)),
     Row::new("v1", "ResourceClaimTemplate", "resourceclaimtemplates", "resourceclaimtemplate")
-        .columns(columns::RESOURCECLAIMTEMPLATES),
+        .columns(columns::RESOURCECLAIMTEMPLATES)
+        .behaves(|| Arc::new(ResourceClaimTemplate)),
     Row::new("v1", "ResourceSlice", "resourceslices", "resourceslice")
         .cluster()
-        .columns(columns::RESOURCESLICES),
+        .columns(columns::RESOURCESLICES)
+        .behaves(|| Arc::new(ResourceSlice)),
 ];
 
 static FLOWCONTROL: &[Row] = &[
     Row::new("v1", "FlowSchema", "flowschemas", "flowschema")
         .cluster()
         .subresources(&[STATUS])
-        .columns(columns::FLOWSCHEMAS),
+        .columns(columns::FLOWSCHEMAS)
+        .behaves(|| Arc::new(FlowSchema)),
     Row::new(
         "v1",
         "PriorityLevelConfiguration",
@@ -380,5 +387,6 @@ static FLOWCONTROL: &[Row] = &[
     )
     .cluster()
     .subresources(&[STATUS])
-    .columns(columns::PRIORITYLEVELCONFIGURATIONS),
+    .columns(columns::PRIORITYLEVELCONFIGURATIONS)
+    .behaves(|| Arc::new(PriorityLevel)),
 ];

@@ -6,7 +6,7 @@ use crate::options::{DeleteOptions, Propagation};
 /// Kinds whose delete answers with the object that was deleted.
 ///
 /// Source: `ReturnDeletedObject` in kubernetes `pkg/registry`, v1.36.
-const SHOWN: [(&str, &str); 11] = [
+const SHOWN: [(&str, &str); 15] = [
     ("", "persistentvolumeclaims"),
     ("", "persistentvolumes"),
     ("", "pods"),
@@ -14,6 +14,10 @@ const SHOWN: [(&str, &str); 11] = [
     ("", "resourcequotas"),
     ("", "serviceaccounts"),
     ("", "services"),
+    ("resource.k8s.io", "deviceclasses"),
+    ("resource.k8s.io", "resourceclaims"),
+    ("resource.k8s.io", "resourceclaimtemplates"),
+    ("resource.k8s.io", "resourceslices"),
     ("storage.k8s.io", "csidrivers"),
     ("storage.k8s.io", "csinodes"),
     ("storage.k8s.io", "storageclasses"),
