@@ -11,8 +11,16 @@ use crate::kind::{Behaviour, Cell, WriteContext};
 pub(crate) struct ApiService;
 
 impl Behaviour for ApiService {
+    fn default(&self, object: &mut Value) {
+        if let Some(service) = object.at_mut(&["spec", "service"])
+            && service.i64_at(&["port"]).is_none()
+        {
+            service["port"] = json!(443);
+        }
+    }
+
     fn prepare_create(&self, object: &mut Value, _context: &WriteContext<'_>) {
-        object.remove_at(&["status"]);
+        object["status"] = json!({});
         // One that this server answers itself is available: there is nothing to reach.
         if object.at(&["spec", "service"]).is_none() {
             object["status"] = json!({"conditions": [{

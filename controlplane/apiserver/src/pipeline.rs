@@ -14,6 +14,7 @@ use crate::encode;
 use crate::metadata;
 use crate::options::WriteOptions;
 use crate::ownership;
+use crate::route::Verb;
 use crate::server::Server;
 
 /// How often a write that others overtook is tried again before the client is told.
@@ -158,6 +159,14 @@ fn check_version(
         return Ok(false);
     };
     let (uid, old_uid) = (new.uid(), old.object.uid());
+    if !uid.is_empty() && uid != old_uid && call.verb == Verb::Patch {
+        // A patch is no precondition. Upstream's two validations both say so.
+        let mut errors = FieldErrors::default();
+        let path = objects::FieldPath::new("metadata").child("uid");
+        errors.invalid_str(&path, uid, "field is immutable");
+        errors.invalid_str(&path, uid, "field is immutable");
+        return Err(ApiError::invalid(&call.kind.group_kind(), call.name(), &errors));
+    }
     if !uid.is_empty() && uid != old_uid {
         let why = format!(
             "Precondition failed: UID in precondition: {uid}, UID in object meta: {old_uid}"

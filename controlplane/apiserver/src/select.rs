@@ -94,10 +94,14 @@ fn selectable(kind: &Kind, record: &Record) -> Selectable {
 }
 
 fn unsupported_field(kind: &Kind, field: &str) -> String {
-    if kind.definition.is_some() {
+    /// Kinds of the core group that convert their field labels themselves, upstream.
+    const OWN_WORDS: [&str; 6] =
+        ["events", "namespaces", "nodes", "pods", "replicationcontrollers", "secrets"];
+    let names = &kind.names;
+    let own_words = names.group.is_empty() && OWN_WORDS.contains(&names.plural.as_str());
+    if kind.definition.is_some() || own_words {
         return format!("field label not supported: {field}");
     }
-    // Kinds with fields of their own name them in their own words upstream; others say this.
     format!(
         "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
     )

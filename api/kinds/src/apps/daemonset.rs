@@ -24,6 +24,8 @@ pub(crate) struct DaemonSet;
 
 impl Behaviour for DaemonSet {
     fn default(&self, object: &mut Value) {
+        // Upstream keeps the number in an annotation of this version, which every client owns.
+        object.map_mut("metadata").map_mut("annotations").default_to(TEMPLATE_GENERATION, "0");
         let spec = object.map_mut("spec");
         let strategy = spec.map_mut("updateStrategy");
         strategy.default_zero("type", "RollingUpdate");

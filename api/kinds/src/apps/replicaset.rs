@@ -69,11 +69,6 @@ impl Behaviour for ReplicaSet {
         out
     }
 
-    fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {
-        let replicas = object.i64_at(&["status", "replicas"]).unwrap_or(0);
-        vec![("status.replicas", replicas.to_string())]
-    }
-
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Cell> {
         replicated_cells(object, cells::selector(object.at(&["spec", "selector"])), now)
     }

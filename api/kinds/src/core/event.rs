@@ -104,9 +104,12 @@ impl Behaviour for Event {
         if self.0 { default_events(object) } else { default_core(object) }
     }
 
-    /// Events were never checked for the form of their names.
+    /// Events of the core group were never checked for the form of their names.
     fn name_check(&self) -> objects::names::NameCheck {
-        objects::names::name_is_path_segment
+        match self.0 {
+            true => objects::names::name_is_dns_subdomain,
+            false => objects::names::name_is_path_segment,
+        }
     }
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
@@ -148,6 +151,24 @@ impl Behaviour for Event {
         let reporter = event.text("reportingComponent");
         let component = event.str_at(&["source", "component"]);
         let source = if component.is_empty() { reporter } else { component };
+        if self.0 {
+            let of = |(field, key): (&'static str, &str)| (field, about.text(key).to_string());
+            let mut out: Vec<(&'static str, String)> = [
+                ("regarding.kind", "kind"),
+                ("regarding.namespace", "namespace"),
+                ("regarding.name", "name"),
+                ("regarding.uid", "uid"),
+                ("regarding.apiVersion", "apiVersion"),
+                ("regarding.resourceVersion", "resourceVersion"),
+                ("regarding.fieldPath", "fieldPath"),
+            ]
+            .map(of)
+            .into();
+            out.push(("reason", event.text("reason").to_string()));
+            out.push(("reportingController", reporter.to_string()));
+            out.push(("type", event.text("type").to_string()));
+            return out;
+        }
         let mut out: Vec<(&'static str, String)> = [
             ("involvedObject.kind", "kind"),
             ("involvedObject.namespace", "namespace"),

@@ -2,7 +2,7 @@
 //! not do. A file per rule; the order here is the order in which they run.
 
 pub mod allocation;
-mod default_storage_class;
+mod default_class;
 mod events;
 mod garbage;
 mod in_use_protection;
@@ -93,8 +93,14 @@ pub async fn mutate(
     }
     if creating {
         in_use_protection::mutate(admission, new);
+        if admission.is_core("nodes") {
+            tolerations::taint_new_node(new);
+        }
+        if admission.is("ingresses", "networking.k8s.io") {
+            default_class::of_ingress(admission, new);
+        }
         if admission.is_core("persistentvolumeclaims") {
-            default_storage_class::mutate(admission, new);
+            default_class::of_claim(admission, new);
         }
     }
     if admission.is_core("services")

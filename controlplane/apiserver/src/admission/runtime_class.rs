@@ -44,8 +44,14 @@ fn schedule(admission: &Admission<'_>, pod: &mut Value, class: &Value) -> Result
         let own = pod.map_at(&["spec", "nodeSelector"]).cloned().unwrap_or_default();
         let mut merged: Map<String, Value> = own.clone();
         for (key, value) in selector {
-            if own.get(key).is_some_and(|own| own != value) {
-                let why = format!("conflict: runtimeClass.scheduling.nodeSelector[{key}]");
+            if let Some(own) = own.get(key).filter(|own| *own != value) {
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let why = format!(
+                    "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {}; \
+                     pod.spec.nodeSelector[{key}] = {}",
+                    text(value),
+                    text(own),
+                );
                 return Err(ApiError::forbidden(&admission.call.resource(), pod.name(), &why));
             }
             merged.insert(key.clone(), value.clone());

@@ -1,4 +1,4 @@
-//! Pods tolerate a lost node for five minutes unless they say otherwise.
+//! Pods tolerate a lost node for five minutes unless they say otherwise; a new node is not ready.
 
 use objects::ObjectExt;
 use serde_json::{Value, json};
@@ -25,5 +25,19 @@ pub(super) fn mutate(pod: &mut Value) {
     }
     if list.len() > before {
         pod.set_at(&["spec", "tolerations"], Value::Array(list));
+    }
+}
+
+/// A node takes no pods before it has said that it is ready.
+///
+/// Source of behaviour: kubernetes `plugin/pkg/admission/nodetaint`, v1.36.
+pub(super) fn taint_new_node(node: &mut Value) {
+    let mut taints: Vec<Value> = node.list_at(&["spec", "taints"]).to_vec();
+    let taint = json!({"key": TAINTS[0], "effect": "NoSchedule"});
+    let same =
+        |one: &Value| one.str_at(&["key"]) == TAINTS[0] && one.str_at(&["effect"]) == "NoSchedule";
+    if !taints.iter().any(same) {
+        taints.push(taint);
+        node.set_at(&["spec", "taints"], Value::Array(taints));
     }
 }

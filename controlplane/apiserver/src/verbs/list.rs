@@ -176,9 +176,14 @@ fn token(revision: u64, after: &str) -> String {
 }
 
 fn continued(token: &str, scope: &str) -> Result<Start, ApiError> {
-    let invalid = || ApiError::bad_request("continue key is not valid");
+    const WRONG: &str = "invalid continue token: continue key is not valid";
+    let invalid = || ApiError::bad_request(WRONG);
     let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| invalid())?;
-    let token: Value = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
+    let token: Value = serde_json::from_slice(&bytes).map_err(|_| {
+        let first = String::from_utf8_lossy(&bytes).chars().next().unwrap_or('\0');
+        let why = format!("invalid character '{first}' looking for beginning of value");
+        ApiError::bad_request(format!("{WRONG}: {why}"))
+    })?;
     let version = token["v"].as_str().unwrap_or_default();
     if version != "meta.k8s.io/v1" {
         return Err(invalid());
@@ -266,12 +271,13 @@ fn validate_initial_events(send: &str, watch: bool, matching: &str, errors: &mut
         );
         return;
     }
-    if matching.is_empty() {
+    if matching != "NotOlderThan" {
         errors.forbidden(
             &path,
             "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
         );
-    } else if matching != "NotOlderThan" {
+    }
+    if !matching.is_empty() && matching != "NotOlderThan" {
         errors.not_supported(&path, &json!(matching), &["NotOlderThan"]);
     }
     let _ = send;

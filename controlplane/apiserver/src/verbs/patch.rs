@@ -1,7 +1,7 @@
 //! Changes an object by a patch: JSON patch, merge patch, strategic merge patch, or apply.
 
 use objects::{ApiError, ObjectExt};
-use patch::decode::{self, DecodeError};
+use patch::decode;
 use patch::{PatchError, Schema, json_patch, merge_patch, strategic};
 use serde_json::{Value, json};
 
@@ -138,11 +138,17 @@ impl Change for Patched {
             .patch
             .apply_to(&old.object, self.schema.as_ref())
             .map_err(|error| named(call, error))?;
-        let (object, mut issues) = decode_patched(call, patched, self.schema.as_ref())?;
+        let shown = match &self.patch {
+            Patch::Strategic(patch, _) => go_print(patch),
+            Patch::Json(..) | Patch::Merge(..) | Patch::Apply(..) => patched.to_string(),
+        };
+        let wrong = |error: ApiError| rejected(&shown, &error.message);
+        let (object, mut issues) =
+            decode_patched(call, patched, self.schema.as_ref()).map_err(wrong)?;
         issues.extend(self.patch.issues().iter().cloned());
         issues.sort();
         let subject = || codec::subject(&call.kind);
-        let warnings = codec::judge(&issues, self.validation, subject)?;
+        let warnings = codec::judge(&issues, self.validation, subject).map_err(wrong)?;
         check_identity(call, &object)?;
         Ok(Produced { object, ownership: Ownership::Update, warnings })
     }
@@ -158,19 +164,43 @@ fn decode_patched(
     let expected = (names.group.as_str(), names.version.as_str(), names.kind.as_str());
     create::check_type(expected, &mut patched)?;
     let Some(schema) = schema else { return Ok((patched, Vec::new())) };
-    let decoded = decode::value(patched, schema, &LEAVES).map_err(|error| undecodable(&error))?;
+    let decoded = decode::value(patched, schema, &LEAVES)
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
     let mut object = decoded.value;
     object["apiVersion"] = call.kind.api_version().into();
     object["kind"] = names.kind.clone().into();
     Ok((object, decoded.issues))
 }
 
-/// 422 for a patch that makes no object of the type.
-fn undecodable(error: &DecodeError) -> ApiError {
-    let text = format!(" \"\" is invalid: patch: Invalid value: {error}");
-    let mut answer = ApiError::new(422, "Invalid", text);
-    answer.details = Some(json!({}));
-    answer
+/// 422 for a patch that makes no object of the type. `shown` is what upstream prints: the patched
+/// object, or a strategic patch as Go prints it.
+fn rejected(shown: &str, why: &str) -> ApiError {
+    // What was wrong, without the beginning that names the type.
+    let why = match why.split_once(" cannot be handled as a ") {
+        Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, why)| why),
+        None => why,
+    };
+    let mut errors = objects::FieldErrors::default();
+    errors.invalid_str(&objects::FieldPath::new("patch"), shown, why);
+    let nothing = objects::GroupKind { group: String::new(), kind: String::new() };
+    ApiError::invalid(&nothing, "", &errors)
+}
+
+/// A value as Go prints maps and slices.
+fn go_print(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => {
+            let items: Vec<String> = list.iter().map(go_print).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(map) => {
+            let entries = map.iter().map(|(key, value)| format!("{key}:{}", go_print(value)));
+            format!("map[{}]", entries.collect::<Vec<_>>().join(" "))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// A patch cannot give the object another name or namespace.

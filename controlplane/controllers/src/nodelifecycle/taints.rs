@@ -45,6 +45,10 @@ pub(super) fn wanted(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
             }
         }
     }
+    // A node that has not said anything yet keeps the taint it was created with.
+    if condition(node, "Ready").is_none() && taints(node).iter().any(|one| one.key == NOT_READY) {
+        asked.push((NOT_READY, NO_SCHEDULE));
+    }
     if node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false) {
         asked.push((UNSCHEDULABLE, NO_SCHEDULE));
     }
