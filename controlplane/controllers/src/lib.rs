@@ -6,6 +6,7 @@
 
 pub mod controller;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod endpointslice;
 pub mod everything;
@@ -65,6 +66,7 @@ fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(rootca::RootCaMaps { pem: config.root_ca_pem.clone() }),
         Box::new(nodeipam::NodeIpam { ranges: ranges.collect() }),
         Box::new(nodelifecycle::NodeLifecycle::new(config.node_grace)),
+        Box::new(disruption::DisruptionBudgets),
         Box::new(podgc::OrphanedPods::default()),
         Box::new(podgc::FinishedPods { max: config.finished_pods_max }),
         Box::new(namespace::Namespaces),
