@@ -13,6 +13,7 @@ pub mod meta;
 pub mod names;
 pub mod object;
 pub mod quantity;
+pub mod quota;
 pub mod selector;
 pub mod time;
 

@@ -17,6 +17,7 @@ mod nodelifecycle;
 pub mod owner;
 mod podgc;
 pub mod pods;
+mod quota;
 mod replicaset;
 mod rootca;
 mod run;
@@ -67,6 +68,7 @@ fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(nodeipam::NodeIpam { ranges: ranges.collect() }),
         Box::new(nodelifecycle::NodeLifecycle::new(config.node_grace)),
         Box::new(disruption::DisruptionBudgets),
+        Box::new(quota::ResourceQuotas),
         Box::new(podgc::OrphanedPods::default()),
         Box::new(podgc::FinishedPods { max: config.finished_pods_max }),
         Box::new(namespace::Namespaces),

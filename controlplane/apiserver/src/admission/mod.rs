@@ -120,16 +120,14 @@ pub async fn admit(
     new: &mut Value,
     old: Option<&Stored>,
 ) -> Result<(), ApiError> {
-    if old.is_none() {
-        if admission.is_core("pods") {
-            limit_ranger::check(admission, new)?;
-        }
-        quota::check(admission, new)?;
+    if old.is_none() && admission.is_core("pods") {
+        limit_ranger::check(admission, new)?;
     }
     if admission.is_core("services") {
         service::allocate(admission, new, old.map(|old| &old.object))?;
     }
-    Ok(())
+    // Last: what is charged is written.
+    quota::check(admission, new, old.map(|old| &old.object)).await
 }
 
 /// Refuses deletions that the rules forbid.
