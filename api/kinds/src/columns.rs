@@ -52,7 +52,7 @@ const fn named(name: &'static str, description: &'static str) -> ColumnRow {
     ColumnRow { format: "name", ..text(name, description) }
 }
 
-const NAME: ColumnRow = named(
+pub(crate) const NAME: ColumnRow = named(
     "Name",
     "Name of the object, unique within its namespace or, for a cluster-scoped kind, within the \
      cluster.",

@@ -191,7 +191,9 @@ fn check_version(
             Err(ApiError::invalid(&resource, call.name(), &errors))
         }
         text => match text.parse::<u64>() {
-            Ok(revision) if revision == old.record.revision => Ok(true),
+            // A patched object has the version it was made from. If the patch itself named one, it
+            // will not fit the newer object when the patch is tried again.
+            Ok(revision) if revision == old.record.revision => Ok(call.verb != Verb::Patch),
             Ok(_) => Err(ApiError::modified(&call.resource(), call.name())),
             Err(_) => Err(crate::verbs::update::unreadable_version(text)),
         },

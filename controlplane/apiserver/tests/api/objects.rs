@@ -37,3 +37,27 @@ async fn a_stranger_may_not() {
     let refused = api.anonymous().get(PATH).await.expect(403);
     assert!(refused["message"].as_str().is_some_and(|text| text.contains("system:anonymous")));
 }
+
+#[tokio::test]
+async fn patches_that_overtake_each_other_all_count() {
+    let api = Api::start().await;
+    namespace(&api, "a").await;
+    let admin = api.admin();
+    admin.post(PATH, &json!({"metadata": {"name": "c"}})).await.expect(201);
+    let path = format!("{PATH}/c");
+    let mut patches = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let (admin, path) = (admin.clone(), path.clone());
+        patches.spawn(async move {
+            let patch = json!({"data": {format!("k{number}"): "v"}});
+            admin.patch("merge-patch+json", &path, &patch).await.expect(200);
+        });
+    }
+    while let Some(patched) = patches.join_next().await {
+        patched.expect("no patch is refused");
+    }
+    let all = admin.get(&path).await.expect(200);
+    assert_eq!(all["data"].as_object().map(serde_json::Map::len), Some(20));
+    let stale = json!({"metadata": {"resourceVersion": "1"}, "data": {"x": "y"}});
+    admin.patch("merge-patch+json", &path, &stale).await.expect(409);
+}
