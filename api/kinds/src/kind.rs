@@ -118,6 +118,17 @@ pub trait Behaviour: Send + Sync {
     fn fields(&self, _object: &Value) -> Vec<(&'static str, String)> {
         Vec::new()
     }
+    /// Selectable fields whose names are known at run time only: those of a custom resource.
+    fn custom_fields(&self, _object: &Value) -> Vec<(String, String)> {
+        Vec::new()
+    }
+    /// Whether the stored JSON of a revision has today's form. A custom resource's has not if its
+    /// definition has changed since.
+    fn is_current(&self, _revision: u64) -> bool {
+        true
+    }
+    /// Puts an object as it is stored into today's form of this entry's version.
+    fn renew(&self, _object: &mut Value) {}
     /// The cells of a Table row, one per column.
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Cell>;
     /// The grace period of a delete, in seconds: `asked` is the client's wish. `None` deletes at

@@ -16,6 +16,7 @@ mod check;
 mod claim;
 mod columns;
 mod core;
+pub mod crd;
 mod csr;
 mod disruption;
 mod edit;

@@ -10,6 +10,7 @@ use crate::autoscaling::{self, HorizontalPodAutoscaler};
 use crate::batch::{CronJob, Job};
 use crate::columns;
 use crate::core::{Event, event_to_core, event_to_events};
+use crate::crd::CustomResourceDefinition;
 use crate::csr::CertificateSigningRequest;
 use crate::disruption::PodDisruptionBudget;
 use crate::endpointslice::EndpointSlice;
@@ -334,7 +335,8 @@ static APIEXTENSIONS: &[Row] = &[Row::new(
 .short(&["crd", "crds"])
 .categories(&["api-extensions"])
 .subresources(&[STATUS])
-.columns(columns::CUSTOMRESOURCEDEFINITIONS)];
+.columns(columns::CUSTOMRESOURCEDEFINITIONS)
+.behaves(|| Arc::new(CustomResourceDefinition))];
 
 static SCHEDULING: &[Row] = &[Row::new("v1", "PriorityClass", "priorityclasses", "priorityclass")
     .cluster()
