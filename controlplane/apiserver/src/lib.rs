@@ -36,6 +36,7 @@ mod server;
 mod subresources;
 mod table;
 mod verbs;
+pub mod webhook;
 
 pub use config::Config;
 pub use identity::User;

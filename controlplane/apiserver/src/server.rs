@@ -27,7 +27,7 @@ use crate::identity::User;
 use crate::metrics::Metrics;
 use crate::router;
 use crate::verbs::list;
-use crate::{background, bootstrap};
+use crate::{background, bootstrap, webhook};
 
 /// How long a read waits for a resource version that the view has not reached.
 const REACH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -52,6 +52,8 @@ pub struct Server {
     pub flow: Flow,
     /// The audit log, if there is one.
     pub audit: Option<Arc<Audit>>,
+    /// Connections to webhooks.
+    pub webhooks: webhook::Client,
     /// Counters.
     pub metrics: Metrics,
     /// Ends everything that the server does.
@@ -130,6 +132,7 @@ impl ApiServer {
             allocations,
             flow: Flow::default(),
             audit,
+            webhooks: webhook::Client::default(),
             metrics: Metrics::default(),
             shutdown,
             config,
