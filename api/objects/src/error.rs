@@ -4,6 +4,7 @@
 //! `details` are part of the API's contract; internal text never goes in.
 
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 use crate::{FieldErrors, GroupKind, GroupResource};
 
@@ -13,7 +14,7 @@ pub struct ApiError {
     /// HTTP status code.
     pub code: u16,
     /// Machine-readable reason, empty for none.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// Text for people.
     pub message: String,
     /// `details`, as JSON.
@@ -46,7 +47,12 @@ fn resource_details(resource: &GroupResource, name: &str) -> Value {
 
 impl ApiError {
     /// An error of any code and reason, without details.
-    pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(
+        code: u16,
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
+        let reason = reason.into();
         Self { code, reason, message: message.into(), details: None, retry_after_secs: None }
     }
 

@@ -14,6 +14,7 @@ mod runtime_class;
 mod service;
 mod service_account;
 mod tolerations;
+pub(crate) mod webhooks;
 
 use objects::ApiError;
 use serde_json::Value;
@@ -108,7 +109,7 @@ pub async fn mutate(
     {
         service::keep_allocated(new, &old.object);
     }
-    Ok(())
+    webhooks::mutate(admission, new, old.map(|old| &old.object)).await
 }
 
 /// Refuses what the rules forbid, and takes what a valid object needs. Runs last before the write.
@@ -126,6 +127,13 @@ pub async fn admit(
     if admission.is_core("services") {
         service::allocate(admission, new, old.map(|old| &old.object))?;
     }
+    let operation = match old {
+        None => webhooks::Operation::Create,
+        Some(_) => webhooks::Operation::Update,
+    };
+    let before = old.map(|old| &old.object);
+    let subject = webhooks::Subject { operation, object: Some(new), old: before };
+    webhooks::validate(admission, subject).await?;
     // Last: what is charged is written.
     quota::check(admission, new, old.map(|old| &old.object)).await
 }
@@ -135,7 +143,10 @@ pub async fn admit(
 /// # Errors
 /// What a rule refuses.
 pub async fn admit_delete(admission: &mut Admission<'_>, object: &Value) -> Result<(), ApiError> {
-    namespace::may_delete(admission, object)
+    namespace::may_delete(admission, object)?;
+    let operation = webhooks::Operation::Delete;
+    let subject = webhooks::Subject { operation, object: None, old: Some(object) };
+    webhooks::validate(admission, subject).await
 }
 
 /// Gives back what a deleted object had.

@@ -15,8 +15,10 @@ use std::sync::Arc;
 
 use http::Request;
 use objects::ApiError;
+use serde_json::{Value, json};
 
-use crate::answer::Answer;
+use crate::admission::webhooks;
+use crate::answer::{self, Answer};
 use crate::body::Body;
 use crate::call::Call;
 use crate::route::Verb;
@@ -42,7 +44,12 @@ pub(crate) async fn answer(
         return Err(method_not_allowed());
     }
     match name {
-        "exec" | "attach" | "portforward" => streaming::answer(server, &call, request).await,
+        "exec" | "attach" | "portforward" => {
+            let warnings = webhooks::connect(server, &call, &connect_options(&call)).await?;
+            let mut answer = streaming::answer(server, &call, request).await?;
+            answer::warn(&mut answer, &warnings);
+            Ok(answer)
+        }
         "log" => log::answer(server, &call).await,
         "proxy" => proxy::answer(server, &call, request).await,
         "scale" => scale::answer(server, &call, &read(request.into_body()).await?).await,
@@ -51,6 +58,30 @@ pub(crate) async fn answer(
         "token" => token::answer(server, &call, &read(request.into_body()).await?).await,
         _ => part(server, &call, request.into_body()).await,
     }
+}
+
+/// What a client asks for when it connects to a pod, as admission sees it.
+fn connect_options(call: &Call) -> Value {
+    let kind = match call.path.subresource.as_str() {
+        "exec" => "PodExecOptions",
+        "attach" => "PodAttachOptions",
+        _ => "PodPortForwardOptions",
+    };
+    let mut options = json!({"kind": kind, "apiVersion": "v1"});
+    for flag in ["stdin", "stdout", "stderr", "tty"] {
+        if matches!(call.query.text(flag), "true" | "1") {
+            options[flag] = true.into();
+        }
+    }
+    let container = call.query.text("container");
+    if !container.is_empty() {
+        options["container"] = container.into();
+    }
+    let command: Vec<&str> = call.query.all("command").collect();
+    if !command.is_empty() {
+        options["command"] = json!(command);
+    }
+    options
 }
 
 /// Subresources that are a part of their parent: `status`, `finalize`, `approval`,

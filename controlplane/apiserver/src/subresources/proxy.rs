@@ -172,6 +172,6 @@ mod tests {
     #[test]
     fn unavailability_is_a_503() {
         let error = unavailable("no endpoints available for service \"web\"");
-        assert_eq!((error.code, error.reason), (503, "ServiceUnavailable"));
+        assert_eq!((error.code, &*error.reason), (503, "ServiceUnavailable"));
     }
 }

@@ -4,3 +4,4 @@ mod audit;
 mod flow;
 mod harness;
 mod objects;
+mod webhooks;

@@ -167,7 +167,7 @@ fn is_isbn10(text: &str) -> bool {
         return false;
     }
     let sum: u32 = digits.iter().zip(1..).map(|(digit, weight)| digit * weight).sum();
-    sum % 11 == 0
+    sum.is_multiple_of(11)
 }
 
 fn is_isbn13(text: &str) -> bool {
@@ -177,7 +177,7 @@ fn is_isbn13(text: &str) -> bool {
     }
     let weights = [1, 3].into_iter().cycle();
     let sum: u32 = digits.iter().zip(weights).map(|(digit, weight)| digit * weight).sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 fn is_credit_card(text: &str) -> bool {
@@ -192,7 +192,7 @@ fn is_credit_card(text: &str) -> bool {
             _ => digit * 2 / 10 + digit * 2 % 10,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 fn is_base64(text: &str) -> bool {

@@ -53,8 +53,8 @@ fn check_map(keys: &[Box<str>], items: &[Value], path: &FieldPath, errors: &mut 
 }
 
 fn identity(keys: &[Box<str>], item: &Value) -> Value {
-    let given = |key: &Box<str>| Some((key.to_string(), item.get(&**key)?.clone()));
-    Value::Object(keys.iter().filter_map(given).collect::<Map<_, _>>())
+    let given = |key: &str| Some((key.to_owned(), item.get(key)?.clone()));
+    Value::Object(keys.iter().map(|key| &**key).filter_map(given).collect::<Map<_, _>>())
 }
 
 /// The places of items that are there for the second time; later times are not told.
