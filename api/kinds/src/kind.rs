@@ -147,7 +147,7 @@ pub trait Behaviour: Send + Sync {
         &[]
     }
     /// What every answer about the resource warns of, if it is deprecated.
-    fn deprecation(&self) -> Option<&'static str> {
+    fn deprecation(&self) -> Option<&str> {
         None
     }
     /// Where the `scale` subresource reads and writes; `None` for kinds without one.

@@ -88,7 +88,10 @@ impl Registry {
     /// A registry in which a CustomResourceDefinition's entries are exactly `kinds`.
     #[must_use]
     pub fn with_definition(&self, name: &str, kinds: impl IntoIterator<Item = Kind>) -> Self {
-        self.without(|kind| kind.definition.as_deref() == Some(name)).with(kinds)
+        let kinds: Vec<Kind> = kinds.into_iter().collect();
+        let stays = |old: &Kind| kinds.iter().any(|kind| resource_key(kind) == resource_key(old));
+        // Those that stay are replaced where they are: discovery shows them in this order.
+        self.without(|kind| kind.definition.as_deref() == Some(name) && !stays(kind)).with(kinds)
     }
 
     /// The entry of a resource.

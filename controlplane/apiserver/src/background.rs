@@ -36,6 +36,8 @@ pub(crate) fn start(server: &Arc<Server>) {
     });
     let conditions = flow::status::run(server.clone());
     tokio::spawn(conditions.instrument(tracing::info_span!("flow schemas")));
+    let definitions = crd::run(server.clone());
+    tokio::spawn(definitions.instrument(tracing::info_span!("definitions")));
     let sweeper = server.clone();
     tokio::spawn(async move { sweep(&sweeper).await }.instrument(tracing::info_span!("sweep")));
 }

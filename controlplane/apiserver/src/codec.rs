@@ -1,9 +1,5 @@
 //! Between bytes and objects: where `patch`'s schema table, the registry and requests meet.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use arc_swap::ArcSwap;
 use http::HeaderMap;
 use kinds::Kind;
 use objects::{ApiError, FieldErrors, ObjectExt};
@@ -32,10 +28,11 @@ pub(crate) const LEAVES: Leaves = Leaves {
     },
 };
 
-/// The schemas of custom resources, by group, version and kind; built-in ones are in `patch`.
+/// The schemas of what is served: built-in ones are in `patch`, others in their definitions.
 #[derive(Default)]
 pub struct Schemas {
-    custom: ArcSwap<HashMap<(String, String, String), Arc<Schema>>>,
+    /// CustomResourceDefinitions.
+    pub(crate) definitions: crate::crd::Definitions,
 }
 
 impl Schemas {
@@ -49,27 +46,7 @@ impl Schemas {
         if !kind.schema.is_empty() {
             return patch::schema::builtin(&kind.schema);
         }
-        let names = &kind.names;
-        let key = (names.group.clone(), names.version.clone(), names.kind.clone());
-        self.custom.load().get(&key).map(|schema| Schema::clone(schema))
-    }
-
-    /// A number that changes whenever the schema of a custom resource does.
-    pub fn identity(&self, kind: &Kind) -> usize {
-        let names = &kind.names;
-        let key = (names.group.clone(), names.version.clone(), names.kind.clone());
-        self.custom.load().get(&key).map_or(0, |schema| Arc::as_ptr(schema) as usize)
-    }
-
-    /// Adds or replaces a custom resource's schema.
-    pub fn set(&self, group: &str, version: &str, kind: &str, schema: Schema) {
-        let key = (group.to_string(), version.to_string(), kind.to_string());
-        let schema = Arc::new(schema);
-        self.custom.rcu(|old| {
-            let mut new = HashMap::clone(old);
-            new.insert(key.clone(), schema.clone());
-            new
-        });
+        self.definitions.version(kind).map(|version| version.compiled().schema.clone())
     }
 }
 
@@ -291,8 +268,14 @@ pub(crate) fn default(server: &Server, call: &Call, object: &mut Value) {
 }
 
 /// Reports violations of a custom resource's schema. Built-in kinds validate in their behaviour.
-pub(crate) fn validate_schema(call: &Call, object: &Value, errors: &mut FieldErrors) {
+pub(crate) fn validate_schema(
+    server: &Server,
+    call: &Call,
+    object: &Value,
+    old: Option<&Value>,
+    errors: &mut FieldErrors,
+) {
     if call.kind.definition.is_some() {
-        crate::crd::validate(call, object, errors);
+        crate::crd::validate(server, call, object, old, errors);
     }
 }

@@ -87,16 +87,20 @@ impl View {
     /// The record's object, parsed, in this version.
     pub fn object(&self, kind: &Kind, record: &Record) -> Value {
         let mut object = parse(record);
-        kind.from_storage(&mut object);
+        if self.is_current(kind, record) {
+            kind.from_storage(&mut object);
+        } else {
+            kind.behaviour.renew(&mut object);
+        }
         object
     }
 
     /// The record's JSON in this version.
     pub fn json(&self, kind: &Kind, record: &Record) -> Bytes {
-        if !self.converts && self.head == self.stored_head {
+        if !self.converts && self.head == self.stored_head && self.is_current(kind, record) {
             return record.json.clone();
         }
-        match self.tail(record) {
+        match self.tail(kind, record) {
             Some(tail) => {
                 let mut out = BytesMut::with_capacity(self.head.len() + tail.len());
                 out.put_slice(self.head.as_bytes());
@@ -109,7 +113,7 @@ impl View {
 
     /// Appends the record as an item of a list.
     pub fn put_item(&self, kind: &Kind, record: &Record, out: &mut BytesMut) {
-        match (self.tail(record), self.typed_items) {
+        match (self.tail(kind, record), self.typed_items) {
             (Some(tail), true) => {
                 out.put_u8(b'{');
                 out.put_slice(tail);
@@ -128,9 +132,17 @@ impl View {
         }
     }
 
+    /// Whether the stored JSON has today's form; that of a custom resource may be of another
+    /// version, or older than its definition.
+    fn is_current(&self, kind: &Kind, record: &Record) -> bool {
+        self.typed_items
+            || kind.behaviour.is_current(record.revision)
+                && record.json.starts_with(self.stored_head.as_bytes())
+    }
+
     /// The stored JSON after its head, if it can be shown under this version's head.
-    fn tail<'a>(&self, record: &'a Record) -> Option<&'a [u8]> {
-        if self.converts {
+    fn tail<'a>(&self, kind: &Kind, record: &'a Record) -> Option<&'a [u8]> {
+        if self.converts || !self.is_current(kind, record) {
             return None;
         }
         record.json.strip_prefix(self.stored_head.as_bytes())

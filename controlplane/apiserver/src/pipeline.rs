@@ -94,7 +94,7 @@ pub(crate) async fn write(
         let mut admitted = Admission::new(server, call, options.dry_run);
         admission::mutate(&mut admitted, &mut new, old.as_ref()).await?;
         prepare(call, &mut new, old.as_ref(), &context);
-        validate(call, &new, old.as_ref(), &context)?;
+        validate(server, call, &new, old.as_ref(), &context)?;
         warnings.extend(call.kind.behaviour.warnings(&new, old.as_ref().map(|old| &old.object)));
         admission::admit(&mut admitted, &mut new, old.as_ref()).await?;
         warnings.append(&mut admitted.warnings);
@@ -220,6 +220,7 @@ fn prepare(call: &Call, new: &mut Value, old: Option<&Stored>, context: &WriteCo
 }
 
 fn validate(
+    server: &Server,
     call: &Call,
     new: &Value,
     old: Option<&Stored>,
@@ -229,12 +230,12 @@ fn validate(
     match old {
         None => {
             metadata::validate(new, &call.kind, &mut errors);
-            codec::validate_schema(call, new, &mut errors);
+            codec::validate_schema(server, call, new, None, &mut errors);
             call.kind.behaviour.validate(new, &mut errors);
         }
         Some(old) => {
             metadata::validate_update(new, &old.object, &mut errors);
-            codec::validate_schema(call, new, &mut errors);
+            codec::validate_schema(server, call, new, Some(&old.object), &mut errors);
             call.kind.behaviour.validate_update(new, &old.object, context, &mut errors);
         }
     }

@@ -57,7 +57,7 @@ struct Aside {
     sorted: Option<Sorted>,
     notes: Notes,
     /// What is to be said of a resource that is on its way out.
-    deprecation: Option<&'static str>,
+    deprecation: Option<String>,
 }
 
 fn metrics_resource(info: &RequestInfo) -> String {
@@ -170,7 +170,7 @@ async fn resource(
         }
         return Ok(answer::page_not_found());
     };
-    aside.deprecation = kind.behaviour.deprecation();
+    aside.deprecation = kind.behaviour.deprecation().map(str::to_string);
     let (head, body) = request.into_parts();
     let call = Call {
         verb: info.verb,

@@ -33,11 +33,15 @@ impl Selection {
             |error: objects::selector::SelectorError| ApiError::bad_request(error.to_string());
         let labels = Selector::parse(query.text("labelSelector")).map_err(bad)?;
         let fields = FieldSelector::parse(query.text("fieldSelector")).map_err(bad)?;
-        let offered = kind.behaviour.fields(&Value::Object(serde_json::Map::new()));
+        let empty = Value::Object(serde_json::Map::new());
+        let offered = kind.behaviour.fields(&empty);
+        let custom = kind.behaviour.custom_fields(&empty);
         for requirement in &fields.0 {
             let name = requirement.field.as_str();
             let general = name == "metadata.name" || name == "metadata.namespace";
-            if !general && !offered.iter().any(|(field, _)| *field == name) {
+            let known = offered.iter().any(|(field, _)| *field == name)
+                || custom.iter().any(|(field, _)| field == name);
+            if !general && !known {
                 return Err(ApiError::bad_request(unsupported_field(kind, name)));
             }
         }
@@ -69,7 +73,14 @@ impl Selection {
         if self.is_everything() {
             return true;
         }
-        let seen = record.attachment(|record| selectable(kind, record));
+        // The versions of a custom resource may offer different fields of one record.
+        let own;
+        let seen = if kind.definition.is_some() && !self.fields.is_everything() {
+            own = selectable(kind, record);
+            &own
+        } else {
+            record.attachment(|record| selectable(kind, record))
+        };
         self.labels.matches(&seen.labels)
             && self.fields.matches(|field| {
                 seen.fields.iter().find(|(name, _)| name == field).map(|(_, value)| value.as_str())
@@ -90,6 +101,7 @@ fn selectable(kind: &Kind, record: &Record) -> Selectable {
     ];
     let special = kind.behaviour.fields(&object);
     fields.extend(special.into_iter().map(|(name, value)| (name.to_string(), value)));
+    fields.extend(kind.behaviour.custom_fields(&object));
     Selectable { labels, fields }
 }
 

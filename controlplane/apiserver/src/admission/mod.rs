@@ -169,7 +169,7 @@ pub fn holds_deletion(call: &Call, object: &Value) -> bool {
 
 /// Whether a deletion is marked in the object's own way; then the general one is left out.
 pub fn mark_deletion(call: &Call, object: &mut Value) -> bool {
-    namespace::mark_deletion(call, object)
+    namespace::mark_deletion(call, object) || crate::crd::mark_deletion(call, object)
 }
 
 /// The propagation that a kind has when a delete says nothing.

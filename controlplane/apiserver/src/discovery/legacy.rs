@@ -57,7 +57,9 @@ pub(super) fn resources(registry: &Registry, group: &str, version: &str) -> Opti
         return None;
     }
     let mut resources: Vec<Value> = kinds.iter().flat_map(|kind| resource(kind)).collect();
-    resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    if kinds.iter().any(|kind| kind.definition.is_none()) {
+        resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    }
     let mut list = json!({
         "kind": "APIResourceList",
         "groupVersion": GroupVersion::new(group, version).to_string(),

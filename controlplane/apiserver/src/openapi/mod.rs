@@ -87,7 +87,8 @@ fn hash_of(server: &Server, kinds: &[Arc<Kind>]) -> String {
             digest.update(subresource.name.as_bytes());
         }
         if kind.definition.is_some() {
-            digest.update(server.schemas.identity(kind).to_ne_bytes());
+            let version = server.schemas.definitions.version(kind);
+            digest.update(version.map_or([0; 8], |version| version.hash));
         }
     }
     hex::encode_upper(digest.finalize())
