@@ -1,6 +1,7 @@
 //! Requests to an API server in this process, on a store in memory: no socket, no controllers.
 
 mod audit;
+mod crd;
 mod flow;
 mod harness;
 mod objects;
