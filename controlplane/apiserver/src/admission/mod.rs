@@ -8,6 +8,7 @@ mod garbage;
 mod in_use_protection;
 mod limit_ranger;
 mod namespace;
+mod pod_security;
 mod priority;
 mod quota;
 mod runtime_class;
@@ -124,6 +125,7 @@ pub async fn admit(
     if old.is_none() && admission.is_core("pods") {
         limit_ranger::check(admission, new)?;
     }
+    pod_security::check(admission, new, old.map(|old| &old.object))?;
     if admission.is_core("services") {
         service::allocate(admission, new, old.map(|old| &old.object))?;
     }
