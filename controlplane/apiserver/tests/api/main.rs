@@ -5,4 +5,5 @@ mod crd;
 mod flow;
 mod harness;
 mod objects;
+mod podsecurity;
 mod webhooks;
