@@ -3,6 +3,7 @@
 //! They are made from `patch`'s schema table and the registry when they are asked for, and not
 //! kept: a client asks once and caches by the hash in the address.
 
+mod custom;
 mod descriptions;
 mod paths;
 mod schemas;

@@ -7,6 +7,7 @@ use patch::Schema;
 use patch::schema::{Any, Either, Field, Leaf, ListKind, Scalar, Struct};
 use serde_json::{Map, Value, json};
 
+use super::custom::{self, ObjectFields};
 use super::descriptions::Descriptions;
 use crate::server::Server;
 
@@ -28,6 +29,7 @@ pub(super) struct Schemas<'a> {
     waiting: Vec<String>,
 }
 
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
@@ -88,23 +90,48 @@ impl<'a> Schemas<'a> {
     }
 
     fn custom(&mut self, kind: &Kind) -> Value {
-        match self.server.schemas.of(kind) {
-            Some(schema) => self.value(&schema),
-            None => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
+        let fields = self.object_fields(OBJECT_META);
+        let version = self.server.schemas.definitions.version(kind);
+        let openapi = version.map_or(Value::Null, |version| version.openapi());
+        let mut made = custom::publish(openapi, self.dialect, &fields);
+        let selectable = kind.behaviour.custom_fields(&Value::Null);
+        if !selectable.is_empty() {
+            let paths = selectable.iter().map(|(name, _)| json!({"fieldPath": name}));
+            made["x-kubernetes-selectable-fields"] = paths.collect();
+        }
+        made
+    }
+
+    /// The fields of every object, in the words of a built-in type.
+    fn object_fields(&mut self, metadata: &str) -> ObjectFields {
+        let mut reference = self.reference(metadata);
+        if self.dialect == Dialect::V3 {
+            reference = json!({"allOf": [reference]});
+        }
+        let known = self.descriptions.of("io.k8s.api.core.v1.Pod");
+        let text = |name: &str| {
+            let field = known.and_then(|known| known.field(name));
+            field.map(|field| field.text.clone()).unwrap_or_default()
+        };
+        reference["description"] = text("metadata").into();
+        ObjectFields {
+            api_version: json!({"type": "string", "description": text("apiVersion")}),
+            kind: json!({"type": "string", "description": text("kind")}),
+            metadata: reference,
         }
     }
 
     fn custom_list(&mut self, kind: &Kind) -> Value {
         let item = self.kind(kind, false);
-        let metadata = self.reference("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta");
+        let fields = self.object_fields("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta");
         json!({
             "description": format!("{} is a list of {}", kind.names.list_kind, kind.names.kind),
             "type": "object",
             "required": ["items"],
             "properties": {
-                "apiVersion": {"type": "string"},
-                "kind": {"type": "string"},
-                "metadata": metadata,
+                "apiVersion": fields.api_version,
+                "kind": fields.kind,
+                "metadata": fields.metadata,
                 "items": {"type": "array", "items": item},
             },
         })
