@@ -81,7 +81,8 @@ fn pod(pod: &Value, amounts: &mut Amounts) {
     }
 }
 
-fn resources(owner: &Value, kind: &str) -> Amounts {
+/// The `requests` or `limits` of a container, or of the spec of a pod.
+pub fn resources(owner: &Value, kind: &str) -> Amounts {
     let map = owner.map_at(&["resources", kind]);
     let entries = map.into_iter().flatten();
     entries
@@ -110,8 +111,9 @@ fn sum(mut a: Amounts, b: &Amounts) -> Amounts {
     a
 }
 
-/// What a pod as a whole asks for: its containers together, or more while it is initialised.
-fn pod_resources(pod: &Value, kind: &str) -> Amounts {
+/// What a pod as a whole asks for (`requests`) or may use (`limits`), with its overhead: its containers
+/// together, or more while it is initialised.
+pub fn pod_resources(pod: &Value, kind: &str) -> Amounts {
     let containers = pod.list_at(&["spec", "containers"]);
     let running = containers.iter().fold(Amounts::new(), |a, one| sum(a, &resources(one, kind)));
     let mut sidecars = Amounts::new();

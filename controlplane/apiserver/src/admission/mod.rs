@@ -122,9 +122,7 @@ pub async fn admit(
     new: &mut Value,
     old: Option<&Stored>,
 ) -> Result<(), ApiError> {
-    if old.is_none() && admission.is_core("pods") {
-        limit_ranger::check(admission, new)?;
-    }
+    limit_ranger::check(admission, new, old.map(|old| &old.object))?;
     pod_security::check(admission, new, old.map(|old| &old.object))?;
     if admission.is_core("services") {
         service::allocate(admission, new, old.map(|old| &old.object))?;
