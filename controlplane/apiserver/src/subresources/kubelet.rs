@@ -4,17 +4,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Uri};
+use http::{Request, StatusCode, Uri, header};
+use http_body_util::BodyExt as _;
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use objects::{ApiError, GroupResource, ObjectExt};
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tracing::{Instrument as _, debug, debug_span};
 
-use crate::body::Body;
+use crate::body::{self, Body};
 use crate::encode;
 use crate::server::Server;
 
@@ -22,6 +27,10 @@ use crate::server::Server;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Upstream's default port of the kubelet.
 const DEFAULT_PORT: u16 = 10250;
+/// The protocol of streams that kubelets are spoken to in.
+const CHANNELS: &str = "v5.channel.k8s.io";
+/// A kubelet's reason not to upgrade is a line of text.
+const REFUSAL_MAX_BYTES: usize = 64 * 1024;
 
 /// Where a kubelet listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,9 +117,54 @@ pub(super) async fn send(
 ) -> Result<http::Response<hyper::body::Incoming>, ApiError> {
     let mut sender = place.connect(server).await?;
     let host = http::HeaderValue::from_str(&place.authority());
-    request.headers_mut().insert(http::header::HOST, host.expect("an address is a header value"));
+    request.headers_mut().insert(header::HOST, host.expect("an address is a header value"));
     let answer = sender.send_request(request).await;
     answer.map_err(|error| ApiError::internal(format!("error sending request: {error}")))
+}
+
+/// A WebSocket to a kubelet.
+pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Opens a WebSocket on which the first byte of each message names a channel
+/// (`v5.channel.k8s.io`).
+///
+/// # Errors
+/// The kubelet's refusal, or 500 if it is not reached.
+pub(super) async fn websocket(
+    server: &Server,
+    place: &Place,
+    uri: Uri,
+) -> Result<Socket, ApiError> {
+    let request = Request::get(uri)
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_VERSION, "13")
+        .header(header::SEC_WEBSOCKET_KEY, generate_key())
+        .header(header::SEC_WEBSOCKET_PROTOCOL, CHANNELS)
+        .body(body::empty())
+        .expect("constant headers make a request");
+    let mut answer = send(server, place, request).await?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(refused(answer).await);
+    }
+    let upgraded = hyper::upgrade::on(&mut answer).await;
+    let upgraded = upgraded
+        .map_err(|error| ApiError::internal(format!("unable to upgrade connection: {error}")))?;
+    Ok(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await)
+}
+
+/// What a kubelet says instead of upgrading the connection.
+pub(super) async fn refused(answer: http::Response<hyper::body::Incoming>) -> ApiError {
+    let (head, incoming) = answer.into_parts();
+    let incoming = http_body_util::Limited::new(incoming, REFUSAL_MAX_BYTES);
+    let text = incoming.collect().await.map(|whole| whole.to_bytes()).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).trim().to_string();
+    match head.status.as_u16() {
+        400 => ApiError::bad_request(text),
+        404 => ApiError::new(404, "NotFound", text),
+        403 => ApiError::new(403, "Forbidden", text),
+        _ => ApiError::internal(format!("unable to upgrade connection: {text}")),
+    }
 }
 
 /// The path of a request to a kubelet: segments and a query, escaped.

@@ -4,12 +4,16 @@ mod binding;
 mod eviction;
 mod kubelet;
 mod log;
+mod port_forward;
 mod proxy;
+mod remote_command;
 pub(crate) mod reviews;
 mod scale;
+mod spdy;
 mod streaming;
 mod target;
 mod token;
+mod tunnel;
 
 use std::sync::Arc;
 
