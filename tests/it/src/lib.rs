@@ -25,6 +25,29 @@ pub fn kubectl() -> String {
     std::env::var("SKEG_KUBECTL").unwrap_or_else(|_| "kubectl".into())
 }
 
+/// Every kubectl at hand: those that `SKEG_KUBECTLS` lists (separated by `:`), else the one of
+/// [`kubectl`] and what is beside it under names such as `kubectl.1.30`.
+pub fn kubectls() -> Result<Vec<String>> {
+    if let Some(listed) = std::env::var_os("SKEG_KUBECTLS") {
+        return Ok(std::env::split_paths(&listed).map(|path| path.display().to_string()).collect());
+    }
+    let mut all = vec![kubectl()];
+    let mut folders = vec![PathBuf::from("/usr/lib/google-cloud-sdk/bin")];
+    folders.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
+    for folder in folders {
+        let Ok(entries) = std::fs::read_dir(folder) else { continue };
+        let paths = entries.flatten().map(|entry| entry.path());
+        all.extend(paths.map(|path| path.display().to_string()).filter(|path| {
+            path.rsplit('/').next().is_some_and(|name| {
+                name.starts_with("kubectl.1.3") || name.starts_with("kubectl.1.2")
+            })
+        }));
+    }
+    all.sort();
+    all.dedup();
+    Ok(all)
+}
+
 /// Starts a cluster that goes away with the guard, also when the test fails.
 pub fn cluster(
     name: &str,

@@ -7,3 +7,4 @@ mod nodes;
 mod pods;
 mod scenario;
 mod services;
+mod streams;
