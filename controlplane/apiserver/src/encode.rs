@@ -63,6 +63,8 @@ pub struct View {
     typed_items: bool,
     /// Whether the stored form has to be converted.
     converts: bool,
+    /// Objects of a custom resource that a webhook has converted.
+    pub(crate) converted: Option<std::sync::Arc<crate::crd::convert::Converted>>,
 }
 
 impl View {
@@ -81,11 +83,15 @@ impl View {
             head: head_of,
             typed_items: kind.definition.is_none(),
             converts: kind.conversion.is_some(),
+            converted: kind.definition.is_some().then(Default::default),
         }
     }
 
     /// The record's object, parsed, in this version.
     pub fn object(&self, kind: &Kind, record: &Record) -> Value {
+        if let Some(object) = self.converted.as_ref().and_then(|done| done.get(record)) {
+            return object;
+        }
         let mut object = parse(record);
         if self.is_current(kind, record) {
             kind.from_storage(&mut object);

@@ -10,6 +10,7 @@ use store::{Record, Write, WriteError};
 use crate::admission::{self, Admission};
 use crate::call::Call;
 use crate::codec;
+use crate::crd;
 use crate::encode;
 use crate::metadata;
 use crate::options::WriteOptions;
@@ -80,7 +81,7 @@ pub(crate) async fn write(
 ) -> Result<Written, ApiError> {
     let mut names_left = NAME_ATTEMPTS;
     for _ in 0..ATTEMPTS {
-        let old = stored(server, call);
+        let old = stored(server, call).await?;
         let Produced { object: mut new, ownership, mut warnings } =
             change.produce(call, old.as_ref())?;
         let old = if call.name().is_empty() { None } else { old };
@@ -108,7 +109,13 @@ pub(crate) async fn write(
         match commit(server, call, options.dry_run, &new, old.as_ref()).await? {
             Outcome::Done { record } => {
                 admitted.committed();
-                let object = record.map_or(new, |record| call.object(&record));
+                let object = match record {
+                    Some(record) => {
+                        crd::convert::prepare(server, call, [&record]).await?;
+                        call.object(&record)
+                    }
+                    None => new,
+                };
                 return Ok(Written { object, created: old.is_none(), warnings });
             }
             Outcome::Taken if generated && names_left > 1 => names_left -= 1,
@@ -122,13 +129,14 @@ pub(crate) async fn write(
     Err(ApiError::modified(&call.resource(), call.name()))
 }
 
-fn stored(server: &Server, call: &Call) -> Option<Stored> {
+async fn stored(server: &Server, call: &Call) -> Result<Option<Stored>, ApiError> {
     if call.name().is_empty() {
-        return None;
+        return Ok(None);
     }
-    let record = server.store.get(&call.key(call.name()))?;
+    let Some(record) = server.store.get(&call.key(call.name())) else { return Ok(None) };
+    crd::convert::prepare(server, call, [&record]).await?;
     let object = call.object(&record);
-    Some(Stored { record, object })
+    Ok(Some(Stored { record, object }))
 }
 
 fn context<'a>(call: &'a Call, uid: &'a str) -> WriteContext<'a> {
@@ -278,7 +286,7 @@ async fn commit(
         return Ok(if taken { Outcome::Taken } else { Outcome::Done { record: None } });
     }
     let mut stored = new.clone();
-    call.kind.to_storage(&mut stored);
+    crd::convert::to_storage(server, call, &mut stored).await?;
     let mut payload = encode::payload(&stored);
     if let Some(at_secs) = admission::expiry_secs(server, call) {
         payload = payload.expiring(at_secs);

@@ -8,6 +8,7 @@ use objects::{ApiError, ObjectExt};
 use serde_json::Value;
 use store::Record;
 
+use crate::call::Call;
 use crate::encode;
 use crate::query::Query;
 
@@ -63,23 +64,29 @@ impl Selection {
         self.labels.is_everything() && self.fields.is_everything()
     }
 
+    /// Whether fields other than those of every object may be looked at.
+    pub(crate) fn has_fields(&self) -> bool {
+        !self.fields.is_everything()
+    }
+
     /// The one name that can match, if the field selector says so.
     pub(crate) fn exact_name(&self) -> Option<&str> {
         self.fields.exact("metadata.name")
     }
 
     /// Whether a stored object is selected.
-    pub(crate) fn matches(&self, kind: &Kind, record: &Record) -> bool {
+    pub(crate) fn matches(&self, call: &Call, record: &Record) -> bool {
+        let kind = &*call.kind;
         if self.is_everything() {
             return true;
         }
         // The versions of a custom resource may offer different fields of one record.
         let own;
         let seen = if kind.definition.is_some() && !self.fields.is_everything() {
-            own = selectable(kind, record);
+            own = selectable(kind, &call.object(record));
             &own
         } else {
-            record.attachment(|record| selectable(kind, record))
+            record.attachment(|record| selectable(kind, &encode::parse(record)))
         };
         self.labels.matches(&seen.labels)
             && self.fields.matches(|field| {
@@ -88,8 +95,7 @@ impl Selection {
     }
 }
 
-fn selectable(kind: &Kind, record: &Record) -> Selectable {
-    let object = encode::parse(record);
+fn selectable(kind: &Kind, object: &Value) -> Selectable {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
     let labels = object
         .labels()
@@ -99,9 +105,9 @@ fn selectable(kind: &Kind, record: &Record) -> Selectable {
         ("metadata.name".to_string(), object.name().to_string()),
         ("metadata.namespace".to_string(), object.namespace().to_string()),
     ];
-    let special = kind.behaviour.fields(&object);
+    let special = kind.behaviour.fields(object);
     fields.extend(special.into_iter().map(|(name, value)| (name.to_string(), value)));
-    fields.extend(kind.behaviour.custom_fields(&object));
+    fields.extend(kind.behaviour.custom_fields(object));
     Selectable { labels, fields }
 }
 

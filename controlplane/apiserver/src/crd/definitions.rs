@@ -9,6 +9,7 @@ use objects::ObjectExt;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use super::convert::Webhook;
 use super::version::{Budget, Version};
 
 /// One definition.
@@ -20,6 +21,8 @@ pub(super) struct Known {
     storage: String,
     /// From this revision on, objects have been written under these very schemas.
     pub(super) current_from: u64,
+    /// Who converts objects between versions, if not the server itself.
+    pub(super) webhook: Option<Arc<Webhook>>,
 }
 
 /// All definitions, by name.
@@ -36,6 +39,11 @@ impl Definitions {
     pub(crate) fn version(&self, kind: &Kind) -> Option<Arc<Version>> {
         let known = self.known.load();
         known.get(kind.definition.as_ref()?)?.versions.get(&kind.names.version).cloned()
+    }
+
+    /// The definition that brought a kind in.
+    pub(super) fn get(&self, kind: &Kind) -> Option<Known> {
+        self.known.load().get(kind.definition.as_ref()?).cloned()
     }
 
     /// Takes in a definition. Schemas that have not changed stay the same, compiled or not.
@@ -62,7 +70,8 @@ impl Definitions {
             // Requests that began under the old schema may have written up to now.
             Some(_) => revision + 1,
         };
-        let known = Known { versions, storage: storage.to_string(), current_from };
+        let webhook = Webhook::of(definition);
+        let known = Known { versions, storage: storage.to_string(), current_from, webhook };
         self.known.rcu(|all| {
             let mut all = HashMap::clone(all);
             all.insert(name.to_string(), known.clone());

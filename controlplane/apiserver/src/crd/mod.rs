@@ -3,6 +3,7 @@
 //! definitions their status and clears up after them.
 
 mod conditions;
+pub(crate) mod convert;
 mod custom;
 mod definitions;
 mod install;

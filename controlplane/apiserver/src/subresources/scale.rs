@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::answer::{self, Answer};
 use crate::call::Call;
 use crate::codec;
+use crate::crd;
 use crate::options::WriteOptions;
 use crate::pipeline::{self, Change, Ownership, Produced, Stored};
 use crate::route::Verb;
@@ -23,6 +24,7 @@ pub(super) async fn answer(server: &Server, call: &Call, body: &[u8]) -> Result<
         Verb::Get => {
             let record =
                 server.store.get(&call.key(call.name())).ok_or_else(|| call.not_found())?;
+            crd::convert::prepare(server, call, [&record]).await?;
             let scale = show(&call.object(&record), &paths);
             Ok(answer::value(200, form, &scale))
         }

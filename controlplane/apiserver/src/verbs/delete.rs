@@ -15,6 +15,7 @@ use crate::admission::{self, Admission};
 use crate::answer::{self, Answer};
 use crate::call::Call;
 use crate::codec;
+use crate::crd;
 use crate::encode;
 use crate::negotiate::Form;
 use crate::options::{DeleteOptions, Propagation};
@@ -83,6 +84,7 @@ pub(crate) async fn remove(
 ) -> Result<Removed, ApiError> {
     for _ in 0..ATTEMPTS {
         let record = server.store.get(&call.key(call.name())).ok_or_else(|| call.not_found())?;
+        crd::convert::prepare(server, call, [&record]).await?;
         let stored = Stored { object: call.object(&record), record };
         check_preconditions(call, &stored, options)?;
         let mut admitted = Admission::new(server, call, options.dry_run);
@@ -234,14 +236,17 @@ async fn commit(
         return Ok(Some(None));
     }
     let mut stored = object.clone();
-    call.kind.to_storage(&mut stored);
+    crd::convert::to_storage(server, call, &mut stored).await?;
     let payload = encode::payload(&stored);
     let write = match remove {
         true => Write::Delete(payload, old.revision),
         false => Write::Update(payload, old.revision),
     };
     match server.store.commit(call.key(call.name()), write).await {
-        Ok(record) => Ok(Some(Some(record))),
+        Ok(record) => {
+            crd::convert::prepare(server, call, [&record]).await?;
+            Ok(Some(Some(record)))
+        }
         Err(WriteError::Conflict(_) | WriteError::Exists(_)) => Ok(None),
         Err(WriteError::NotFound) => Err(call.not_found()),
         Err(error) => Err(pipeline::unavailable(&error)),

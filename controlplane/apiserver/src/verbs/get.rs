@@ -7,7 +7,7 @@ use crate::answer::{self, Answer};
 use crate::call::Call;
 use crate::negotiate::{Encoding, Form, Offers, Shape};
 use crate::server::Server;
-use crate::{negotiate, table};
+use crate::{crd, negotiate, table};
 
 /// The form of an answer that shows one object.
 pub(crate) fn form(call: &Call) -> Result<Form, ApiError> {
@@ -25,6 +25,7 @@ pub(crate) async fn get(server: &Server, call: &Call) -> Result<Answer, ApiError
     let form = form(call)?;
     server.reach(call.query.text("resourceVersion")).await?;
     let record = server.store.get(&call.key(call.name())).ok_or_else(|| call.not_found())?;
+    crd::convert::prepare(server, call, [&record]).await?;
     let plain = form.encoding == Encoding::Json && form.shape == Shape::Whole && !form.pretty;
     if plain {
         let json = call.view.json(&call.kind, &record);

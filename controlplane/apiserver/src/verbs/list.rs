@@ -13,6 +13,7 @@ use store::{List, Page, ReadError, Record};
 use crate::answer::{self, Answer};
 use crate::body;
 use crate::call::{self, Call};
+use crate::crd;
 use crate::encode;
 use crate::negotiate::{self, Encoding, Form, Offers, Shape};
 use crate::select::Selection;
@@ -70,7 +71,8 @@ pub(crate) async fn find(
         "" => start_of(server, call).await?,
         token => continued(token, &call.scope())?,
     };
-    let page = read(server, call, selection, &scope, &at, limit)?;
+    let page = read(server, call, selection, &scope, &at, limit).await?;
+    crd::convert::prepare(server, call, &page.records).await?;
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".into(), json!(page.revision.to_string()));
     if page.more
@@ -99,7 +101,7 @@ async fn start_of(server: &Server, call: &Call) -> Result<Start, ApiError> {
 }
 
 /// Reads a page; with a selector it goes on until the page is full.
-fn read(
+async fn read(
     server: &Server,
     call: &Call,
     selection: &Selection,
@@ -132,8 +134,11 @@ fn read(
         }
         revision = Some(page.revision);
         let next = page.records.last().map(|record| record.key.to_string());
+        if selection.has_fields() {
+            crd::convert::prepare(server, call, &page.records).await?;
+        }
         for record in page.records {
-            if !selection.matches(&call.kind, &record) {
+            if !selection.matches(call, &record) {
                 continue;
             }
             if limit > 0 && records.len() == limit {

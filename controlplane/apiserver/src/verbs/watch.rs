@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::{self, Answer};
 use crate::body;
 use crate::call::Call;
+use crate::crd;
 use crate::encode;
 use crate::negotiate::{self, Encoding, Form, Offers, Shape};
 use crate::select::Selection;
@@ -31,7 +32,7 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Answers a `watch`.
-pub(crate) async fn watch(server: &Server, call: &Call) -> Result<Answer, ApiError> {
+pub(crate) async fn watch(server: &Arc<Server>, call: &Call) -> Result<Answer, ApiError> {
     list::validate(call, true)?;
     let pretty = call.query.get("pretty");
     let form = negotiate::accept(&call.headers, pretty, Offers::Watch, false)?;
@@ -56,8 +57,10 @@ pub(crate) async fn watch(server: &Server, call: &Call) -> Result<Answer, ApiErr
     };
     let (watch, first) = match open(server, call, &scope, secs).await? {
         Opened::Running { watch, initial, mark_end } => {
-            let first = frames.initial(&initial, mark_end);
-            (Some(watch), first)
+            match crd::convert::prepare(server, call, &initial).await {
+                Ok(()) => (Some(watch), frames.initial(&initial, mark_end)),
+                Err(error) => (None, frames.error(&error)),
+            }
         }
         Opened::Failed(error) => (None, frames.error(&error)),
     };
@@ -66,6 +69,7 @@ pub(crate) async fn watch(server: &Server, call: &Call) -> Result<Answer, ApiErr
         watch,
         first: Some(first),
         ends: Instant::now() + Duration::from_secs(secs),
+        server: server.clone(),
         shutdown: server.shutdown.clone(),
     };
     let mut answer = answer::bytes(200, media_type(form), Bytes::new());
@@ -148,7 +152,7 @@ struct Frames {
 
 impl Frames {
     fn matches(&self, record: &Record) -> bool {
-        self.selection.matches(&self.call.kind, record)
+        self.selection.matches(&self.call, record)
     }
 
     fn initial(&mut self, records: &[Arc<Record>], end: Option<u64>) -> Bytes {
@@ -162,6 +166,29 @@ impl Frames {
             self.bookmark(&mut out, revision, true);
         }
         out.freeze()
+    }
+
+    /// The frames of some events; what kept them from being shown.
+    async fn events(
+        &mut self,
+        server: &Server,
+        out: &mut BytesMut,
+        events: &[Event],
+    ) -> Option<ApiError> {
+        let records = events.iter().flat_map(|event| match event {
+            Event::Created(new) => vec![new],
+            Event::Updated(new, old) | Event::Deleted(new, old) => vec![new, old],
+        });
+        if let Err(error) = crd::convert::prepare(server, &self.call, records).await {
+            return Some(error);
+        }
+        for event in events {
+            self.event(out, event);
+        }
+        if let Some(converted) = &self.call.view.converted {
+            converted.clear();
+        }
+        None
     }
 
     /// The frame of one event, if this client should see it. An object that begins or ceases to be
@@ -270,6 +297,7 @@ struct Follow {
     watch: Option<Watch>,
     first: Option<Bytes>,
     ends: Instant,
+    server: Arc<Server>,
     shutdown: CancellationToken,
 }
 
@@ -293,13 +321,16 @@ impl Follow {
                 () = self.shutdown.cancelled() => return None,
                 events = watch.next() => match events {
                     Ok(events) => {
-                        for event in events.iter() {
-                            self.frames.event(&mut out, event);
+                        let mut failed = self.frames.events(&self.server, &mut out, &events).await;
+                        while failed.is_none()
+                            && out.len() < CHUNK_BYTES
+                            && let Ok(Some(events)) = watch.try_next()
+                        {
+                            failed = self.frames.events(&self.server, &mut out, &events).await;
                         }
-                        while out.len() < CHUNK_BYTES && let Ok(Some(events)) = watch.try_next() {
-                            for event in events.iter() {
-                                self.frames.event(&mut out, event);
-                            }
+                        if let Some(error) = failed {
+                            self.watch = None;
+                            out.put_slice(&self.frames.error(&error));
                         }
                     }
                     Err(WatchError::Closed) => return None,

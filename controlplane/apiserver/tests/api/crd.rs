@@ -50,7 +50,7 @@ fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
 }
 
 /// Reads a path until what it answers is as wanted.
-async fn until(api: &Api, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
+pub(crate) async fn until(api: &Api, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
     let admin = api.admin();
     let looks = async {
         loop {

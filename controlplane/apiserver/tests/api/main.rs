@@ -2,6 +2,7 @@
 
 mod audit;
 mod crd;
+mod crd_convert;
 mod flow;
 mod harness;
 mod objects;
