@@ -2,12 +2,15 @@
 //! not do. A file per rule; the order here is the order in which they run.
 
 pub mod allocation;
+mod certificates;
+mod claim_resize;
 mod default_class;
 mod events;
 mod garbage;
 mod in_use_protection;
 mod limit_ranger;
 mod namespace;
+pub(crate) mod node_restriction;
 mod pod_security;
 mod priority;
 mod quota;
@@ -15,6 +18,7 @@ mod runtime_class;
 mod service;
 mod service_account;
 mod tolerations;
+mod topology_labels;
 pub(crate) mod webhooks;
 
 use objects::ApiError;
@@ -88,6 +92,7 @@ pub async fn mutate(
         priority::mutate(admission, new)?;
         runtime_class::mutate(admission, new)?;
     }
+    node_restriction::check(admission, Some(new), old.map(|old| &old.object))?;
     if admission.is_core("pods")
         && let Some(old) = old
     {
@@ -110,6 +115,7 @@ pub async fn mutate(
     {
         service::keep_allocated(new, &old.object);
     }
+    topology_labels::mutate(admission, new, creating);
     webhooks::mutate(admission, new, old.map(|old| &old.object)).await
 }
 
@@ -124,6 +130,8 @@ pub async fn admit(
 ) -> Result<(), ApiError> {
     limit_ranger::check(admission, new, old.map(|old| &old.object))?;
     pod_security::check(admission, new, old.map(|old| &old.object))?;
+    claim_resize::check(admission, new, old.map(|old| &old.object))?;
+    certificates::check(admission, new, old.map(|old| &old.object))?;
     if admission.is_core("services") {
         service::allocate(admission, new, old.map(|old| &old.object))?;
     }
@@ -144,6 +152,7 @@ pub async fn admit(
 /// What a rule refuses.
 pub async fn admit_delete(admission: &mut Admission<'_>, object: &Value) -> Result<(), ApiError> {
     namespace::may_delete(admission, object)?;
+    node_restriction::check(admission, None, Some(object))?;
     let operation = webhooks::Operation::Delete;
     let subject = webhooks::Subject { operation, object: None, old: Some(object) };
     webhooks::validate(admission, subject).await

@@ -5,6 +5,7 @@
 use objects::{ApiError, FieldErrors, FieldPath, GroupKind, GroupResource, ObjectExt};
 use serde_json::{Value, json};
 
+use crate::admission::node_restriction;
 use crate::answer::{self, Answer};
 use crate::auth::tokens::{Claims, Private, Reference};
 use crate::call::Call;
@@ -43,6 +44,7 @@ pub(super) async fn answer(server: &Server, call: &Call, body: &[u8]) -> Result<
     if request.i64_at(&["spec", "expirationSeconds"]).is_none() {
         request.set_at(&["spec", "expirationSeconds"], json!(DEFAULT_SECS));
     }
+    node_restriction::check_token(server, call, &request)?;
     validate(&request)?;
     let asked = request.i64_at(&["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECS);
     if let Some(schema) = &schema {

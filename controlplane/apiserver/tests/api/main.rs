@@ -7,4 +7,5 @@ mod flow;
 mod harness;
 mod objects;
 mod podsecurity;
+mod restrictions;
 mod webhooks;
