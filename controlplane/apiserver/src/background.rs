@@ -1,7 +1,6 @@
 //! What the server does besides answering: following its own indexes, and sweeping.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use store::{Event, List, WatchError};
 use tracing::Instrument;
@@ -10,11 +9,6 @@ use crate::crd;
 use crate::encode;
 use crate::flow;
 use crate::server::Server;
-
-/// How often expired Events are looked for: rarely enough to cost nothing, as they live an hour.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// How much history is kept for clients that come back, in sweeps: five minutes.
-const HISTORY_SWEEPS: usize = 5;
 
 /// Loads the indexes and starts the tasks that keep them up to date, until shutdown.
 pub(crate) fn start(server: &Arc<Server>) {
@@ -38,8 +32,10 @@ pub(crate) fn start(server: &Arc<Server>) {
     tokio::spawn(conditions.instrument(tracing::info_span!("flow schemas")));
     let definitions = crd::run(server.clone());
     tokio::spawn(definitions.instrument(tracing::info_span!("definitions")));
-    let sweeper = server.clone();
-    tokio::spawn(async move { sweep(&sweeper).await }.instrument(tracing::info_span!("sweep")));
+    // Sweeps what has expired, forgets the past and gives disk space back.
+    let now_secs = || u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+    let maintenance = server.store.clone().maintain(now_secs, server.shutdown.clone());
+    tokio::spawn(maintenance.instrument(tracing::info_span!("store maintenance")));
 }
 
 type Apply = fn(&Server, &str, Option<&store::Record>);
@@ -99,26 +95,5 @@ fn load(server: &Server, scope: &str, apply: Apply) -> u64 {
             page.revision
         }
         Err(_) => server.store.revision(),
-    }
-}
-
-/// Removes expired objects, and forgets history past its age.
-async fn sweep(server: &Server) {
-    let mut past: std::collections::VecDeque<u64> = std::collections::VecDeque::new();
-    loop {
-        tokio::select! {
-            () = server.shutdown.cancelled() => return,
-            () = tokio::time::sleep(SWEEP_EVERY) => {}
-        }
-        let now_secs = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
-        if let Err(error) = server.store.expire(now_secs).await {
-            tracing::warn!(%error, "sweep expired objects");
-        }
-        past.push_back(server.store.revision());
-        if past.len() > HISTORY_SWEEPS
-            && let Some(revision) = past.pop_front()
-        {
-            server.store.compact(revision);
-        }
     }
 }

@@ -33,7 +33,9 @@ pub(crate) async fn handle(server: &Arc<Server>, request: Request<Body>) -> Answ
     let form = failure_form(request.headers());
     let (verb, resource) = (info.verb, metrics_resource(&info));
     let mut aside = Aside::default();
-    let (mut answer, failure) = match dispatch(server, request, info, &mut aside).await {
+    // In a box: what a request may go through makes a large future.
+    let dispatched = Box::pin(dispatch(server, request, info, &mut aside));
+    let (mut answer, failure) = match dispatched.await {
         Ok(answer) => (answer, None),
         Err(error) => (answer::failure(form, &error), Some(error)),
     };
