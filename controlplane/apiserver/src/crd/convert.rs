@@ -189,7 +189,8 @@ pub(crate) async fn prepare<'a>(
     if objects.is_empty() {
         return Ok(());
     }
-    let done = webhook.convert(server, &names.kind, &to, &objects).await;
+    // Boxed: few calls need it, and all would carry its size.
+    let done = Box::pin(webhook.convert(server, &names.kind, &to, &objects)).await;
     let done = done.map_err(|why| failure(call, &why))?;
     let mut map = converted.0.lock();
     for (revision, mut object) in revisions.into_iter().zip(done) {
@@ -218,10 +219,8 @@ pub(crate) async fn to_storage(
         object["apiVersion"] = call.kind.api_version().into();
         let to = GroupVersion::new(&storage.group, &storage.version);
         let one = std::slice::from_ref(object);
-        let mut done = webhook
-            .convert(server, &names.kind, &to, one)
-            .await
-            .map_err(|why| failure(call, &why))?;
+        let done = Box::pin(webhook.convert(server, &names.kind, &to, one)).await;
+        let mut done = done.map_err(|why| failure(call, &why))?;
         *object = done.pop().unwrap_or_default();
     }
     known.renew(object, &storage.version);
