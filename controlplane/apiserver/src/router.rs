@@ -33,9 +33,7 @@ pub(crate) async fn handle(server: &Arc<Server>, request: Request<Body>) -> Answ
     let form = failure_form(request.headers());
     let (verb, resource) = (info.verb, metrics_resource(&info));
     let mut aside = Aside::default();
-    // In a box: what a request may go through makes a large future.
-    let dispatched = Box::pin(dispatch(server, request, info, &mut aside));
-    let (mut answer, failure) = match dispatched.await {
+    let (mut answer, failure) = match dispatch(server, request, info, &mut aside).await {
         Ok(answer) => (answer, None),
         Err(error) => (answer::failure(form, &error), Some(error)),
     };
@@ -112,7 +110,8 @@ async fn dispatch(
         request = trail.body(request, &info).await?;
     }
     match info.resource.clone() {
-        Some(path) => resource(server, request, info, path, user, aside).await,
+        // In a box: what a write may go through makes a large future.
+        Some(path) => Box::pin(resource(server, request, info, path, user, aside)).await,
         None => path(server, request, &info, &user).await,
     }
 }

@@ -307,7 +307,7 @@ impl<R: AsyncRead + Unpin> Input<R> {
 
     async fn open(&mut self, id: u32, fin: bool, headers: Headers) -> io::Result<()> {
         // Clients number theirs oddly and upwards.
-        if id % 2 == 0 || id <= self.last {
+        if id.is_multiple_of(2) || id <= self.last {
             return self.say(Frame::Reset(id, Status::ProtocolError)).await;
         }
         self.last = id;
