@@ -10,8 +10,9 @@ use http::{Method, Request};
 use kinds::crd::{FINALIZER, names};
 use objects::ObjectExt;
 use objects::conditions::{self, Condition};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use store::List;
+use store::{List, Record};
 
 use super::{SCOPE, install};
 use crate::answer::Answer;
@@ -50,7 +51,7 @@ pub(crate) async fn run(server: Arc<Server>) {
 async fn look(server: &Arc<Server>) -> bool {
     let query = List { scope: SCOPE, ..List::default() };
     let Ok(page) = server.store.list(&query) else { return false };
-    let mut all: Vec<Value> = page.records.iter().map(|record| encode::parse(record)).collect();
+    let mut all: Vec<Value> = page.records.iter().map(|record| outline(record)).collect();
     let mut waiting = false;
     for index in 0..all.len() {
         let definition = all[index].clone();
@@ -62,13 +63,39 @@ async fn look(server: &Arc<Server>) -> bool {
             let established = new.list_at(&["status", "conditions"]);
             if conditions::is_true(established, "Established") {
                 // Who reads that it is established may use it at once.
-                install::install(server, new.name(), &new, true);
+                let mut whole = encode::parse(&page.records[index]);
+                whole["status"] = new["status"].clone();
+                install::install(server, new.name(), &whole, true);
             }
             write_status(server, &new).await;
             all[index] = new;
         }
     }
     waiting
+}
+
+/// A definition without its versions, whose schemas are large and of no interest here.
+fn outline(record: &Record) -> Value {
+    #[derive(Deserialize)]
+    struct Definition {
+        metadata: Value,
+        spec: Spec,
+        status: Value,
+    }
+    #[derive(Deserialize)]
+    struct Spec {
+        group: Value,
+        names: Value,
+    }
+    let read = serde_json::from_slice(&record.json);
+    let Definition { metadata, spec, status } = read.expect("the store holds what was decoded");
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": metadata,
+        "spec": {"group": spec.group, "names": spec.names},
+        "status": status,
+    })
 }
 
 /// The status that a definition should have, if it has another. PURE.
@@ -96,6 +123,7 @@ async fn request(server: &Arc<Server>, method: Method, uri: &str, payload: Strin
     router::handle(server, request).await
 }
 
+/// Writes the status, and what may be changed of the metadata with it. The spec stays as it is.
 async fn write_status(server: &Arc<Server>, definition: &Value) {
     let name = definition.name();
     let uri = format!("{PATH}/{name}/status");

@@ -57,11 +57,11 @@ impl Definitions {
         let mut versions = BTreeMap::new();
         for version in list {
             let openapi = &version["schema"]["openAPIV3Schema"];
-            let made = Version::new(openapi, preserve, &self.budget);
-            let old = before.as_ref().and_then(|old| old.versions.get(version.str_at(&["name"])));
-            let kept = old.filter(|old| old.hash == made.hash).cloned();
-            same &= kept.is_some();
-            versions.insert(version.str_at(&["name"]).to_string(), kept.unwrap_or(made));
+            let name = version.str_at(&["name"]);
+            let old = before.as_ref().and_then(|old| old.versions.get(name));
+            let made = Version::new(openapi, preserve, &self.budget, old);
+            same &= old.is_some_and(|old| Arc::ptr_eq(old, &made));
+            versions.insert(name.to_string(), made);
         }
         let current_from = match &before {
             // After a start: nothing has changed the definition since its own last version.

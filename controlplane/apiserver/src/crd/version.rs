@@ -44,13 +44,22 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    /// Packs the `openAPIV3Schema` of a version.
-    pub(crate) fn new(openapi: &Value, preserve_unknown: bool, budget: &Arc<Budget>) -> Arc<Self> {
+    /// Packs the `openAPIV3Schema` of a version, unless `before` is the same schema.
+    pub(crate) fn new(
+        openapi: &Value,
+        preserve_unknown: bool,
+        budget: &Arc<Budget>,
+        before: Option<&Arc<Self>>,
+    ) -> Arc<Self> {
         let text = openapi.to_string();
-        let packed = zstd::bulk::compress(text.as_bytes(), LEVEL)
-            .expect("compression into memory does not fail");
         let mut hash = [0; 8];
         hash.copy_from_slice(&Sha256::digest(&text)[..8]);
+        let same = |old: &&Arc<Self>| old.hash == hash && old.preserve_unknown == preserve_unknown;
+        if let Some(before) = before.filter(same) {
+            return before.clone();
+        }
+        let packed = zstd::bulk::compress(text.as_bytes(), LEVEL)
+            .expect("compression into memory does not fail");
         Arc::new(Self {
             packed: packed.into(),
             size: text.len(),
@@ -147,7 +156,7 @@ mod tests {
         let budget = Arc::new(Budget::default());
         let versions: Vec<Arc<Version>> = ["a", "b", "c", "d"]
             .iter()
-            .map(|name| Version::new(&large(name), false, &budget))
+            .map(|name| Version::new(&large(name), false, &budget, None))
             .collect();
         for version in &versions {
             assert_eq!(version.compiled().node.properties.len(), 20_000);
