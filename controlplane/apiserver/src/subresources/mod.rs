@@ -6,6 +6,7 @@ mod kubelet;
 mod log;
 mod port_forward;
 mod proxy;
+pub(crate) mod relay;
 mod remote_command;
 pub(crate) mod reviews;
 mod scale;
