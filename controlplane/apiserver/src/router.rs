@@ -18,7 +18,7 @@ use crate::identity::User;
 use crate::negotiate::{self, Form, Offers};
 use crate::route::{self, RequestInfo, ResourcePath, Verb};
 use crate::server::Server;
-use crate::{discovery, health, openapi, subresources, verbs};
+use crate::{crd, discovery, health, openapi, subresources, verbs};
 
 /// The largest body of a write: upstream's figure, which etcd's largest value and the overhead of
 /// JSON over protobuf are behind.
@@ -66,7 +66,7 @@ fn metrics_resource(info: &RequestInfo) -> String {
 
 /// Failures come in the client's encoding if that is one of ours, else as JSON.
 fn failure_form(headers: &HeaderMap) -> Form {
-    match negotiate::accept(headers, None, Offers::Whole, false) {
+    match negotiate::accept(headers, None, Offers::Whole, true) {
         Ok(form) => form,
         Err(_) => Form::JSON,
     }
@@ -220,7 +220,7 @@ async fn verbs_answer(server: &Arc<Server>, call: &Call, body: Body) -> Result<A
         Verb::Post | Verb::Put | Verb::Head | Verb::Options => false,
     };
     if !placed || !call.kind.serves(wanted) {
-        return Err(method_not_allowed());
+        return Err(crd::refusal(call).unwrap_or_else(method_not_allowed));
     }
     if call.kind.storage.is_none() {
         let body = read(body).await?;

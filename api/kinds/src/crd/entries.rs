@@ -14,8 +14,9 @@ use objects::{ObjectExt, time};
 /// Verbs in the order of discovery.
 const VERBS: &[&str] =
     &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
-/// Verbs while the instances are being removed.
-const TERMINATING_VERBS: &[&str] = &["delete", "deletecollection", "get", "list", "watch"];
+/// Verbs while the instances are being removed: they may still be changed, as their finalizers are.
+const TERMINATING_VERBS: &[&str] =
+    &["delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// A served version of a definition, as data; the API server adds behaviour.
 #[derive(Debug)]

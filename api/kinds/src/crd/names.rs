@@ -10,6 +10,7 @@ use objects::conditions::{self, Condition};
 use objects::k8s::jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::validate;
 use crate::read::{Read, part};
 
 /// The names that other definitions of the group have.
@@ -86,6 +87,12 @@ pub fn status(definition: &Value, taken: &Taken, now: Timestamp) -> Value {
     status["acceptedNames"] = names;
     let mut list = part(definition, &["status"]).items("conditions").to_vec();
     set_conditions(&mut list, refused.as_ref(), now);
+    if let Some((status, reason, message)) = validate::approval_condition(definition) {
+        let kind = "KubernetesAPIApprovalPolicyConformant";
+        let message = &message;
+        let shown = Condition { kind, status, reason, message, observed_generation: 0 };
+        conditions::set(&mut list, &shown, now);
+    }
     status["conditions"] = Value::Array(list);
     status
 }

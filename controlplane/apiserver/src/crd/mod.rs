@@ -12,10 +12,11 @@ mod version;
 use kinds::crd::schema::{Place, check, check_embedded, check_lists, check_update};
 use objects::conditions::{self as condition, Condition};
 use objects::field::FieldErrorKind;
-use objects::{FieldErrors, FieldPath, ObjectExt};
+use objects::{ApiError, FieldErrors, FieldPath, ObjectExt};
 use serde_json::{Value, json};
 
 use crate::call::Call;
+use crate::route::Verb;
 use crate::server::Server;
 
 pub(crate) use conditions::run;
@@ -172,6 +173,18 @@ fn go_type(value: &Value) -> &'static str {
 fn is_definition(call: &Call) -> bool {
     let names = &call.kind.names;
     names.group == "apiextensions.k8s.io" && names.plural == "customresourcedefinitions"
+}
+
+/// Why a verb that custom resources have is not served now: their definition is being deleted.
+pub(crate) fn refusal(call: &Call) -> Option<ApiError> {
+    if call.kind.definition.is_none() || call.verb != Verb::Create || !call.name().is_empty() {
+        return None;
+    }
+    let why = "create not allowed while custom resource definition is terminating";
+    let mut error = ApiError::new(405, "MethodNotAllowed", why);
+    let names = &call.kind.names;
+    error.details = Some(json!({"group": names.group, "kind": names.plural}));
+    Some(error)
 }
 
 /// The first deletion of a definition only marks it: its instances go before it.

@@ -229,3 +229,84 @@ async fn schemas_are_published() {
     let schema = &document["definitions"]["com.example.x.v1.Widget"];
     assert_eq!(schema["properties"]["spec"]["properties"]["size"]["type"], "integer");
 }
+
+#[tokio::test]
+async fn unknown_fields_of_embedded_metadata_are_named() {
+    let mut open = definition();
+    let properties = &mut open["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+        ["properties"];
+    properties["template"] = json!({
+        "type": "object", "x-kubernetes-embedded-resource": true,
+        "properties": {
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
+            "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+        },
+    });
+    let api = established(&open).await;
+    let mut object = widget(
+        "w",
+        &json!({"size": 1, "template": {"apiVersion": "v1", "kind": "A",
+            "metadata": {"name": "n", "odd": 1}, "spec": {"kept": 1}}}),
+    );
+    object["metadata"]["odder"] = json!(1);
+    let path = format!("{WIDGETS}?fieldValidation=Strict");
+    let refused = api.admin().post(&path, &object).await.expect(400);
+    let message = refused["message"].as_str().unwrap_or_default();
+    for field in ["metadata.odder", "spec.template.metadata.odd"] {
+        assert!(message.contains(&format!("unknown field \"{field}\"")), "{message}");
+    }
+    let made = api.admin().post(WIDGETS, &object).await.expect(201);
+    let template = json!({"apiVersion": "v1", "kind": "A",
+        "metadata": {"name": "n"}, "spec": {"kept": 1}});
+    assert_eq!(made["spec"]["template"], template);
+}
+
+#[tokio::test]
+async fn duplicate_fields_are_told_where_all_fields_are_kept() {
+    let mut open = definition();
+    open["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+        json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    open["spec"]["versions"][0]["selectableFields"] = Value::Null;
+    let api = established(&open).await;
+    let body = r#"{"apiVersion":"x.example.com/v1","kind":"Widget","metadata":{"name":"w"},
+        "spec":{"any":1,"any":2}}"#;
+    let headers = [("content-type", "application/json")];
+    let send = async |query: &str| {
+        let path = format!("{WIDGETS}{query}");
+        api.admin().send(http::Method::POST, &path, &headers, body.into()).await
+    };
+    let refused = send("?fieldValidation=Strict").await.expect(400);
+    let message = refused["message"].as_str().unwrap_or_default();
+    assert!(message.contains("duplicate field \"spec.any\""), "{message}");
+    let warned = send("?fieldValidation=Warn").await;
+    assert_eq!(warned.headers["warning"], "299 - \"duplicate field \\\"spec.any\\\"\"");
+    assert_eq!(warned.expect(201)["spec"]["any"], 2);
+}
+
+#[tokio::test]
+async fn nothing_is_made_of_a_definition_that_goes() {
+    let api = established(&definition()).await;
+    let admin = api.admin();
+    let mut held = widget("w", &json!({"size": 1}));
+    held["metadata"]["finalizers"] = json!(["x.example.com/held"]);
+    admin.post(WIDGETS, &held).await.expect(201);
+    let path = format!("{DEFINITIONS}/widgets.x.example.com");
+    admin.delete(&path).await.expect(200);
+    let instance = format!("{WIDGETS}/w");
+    until(&api, &instance, |_, object| !object["metadata"]["deletionTimestamp"].is_null()).await;
+    let refused = admin.post(WIDGETS, &widget("x", &json!({"size": 1}))).await.expect(405);
+    let wanted = "create not allowed while custom resource definition is terminating";
+    assert_eq!(refused["message"], wanted);
+    let patch = json!({"metadata": {"finalizers": null}});
+    admin.patch("merge-patch+json", &instance, &patch).await.expect(200);
+    until(&api, &path, |status, _| status == 404).await;
+}
+
+#[tokio::test]
+async fn who_uses_a_deprecated_version_is_warned() {
+    let mut old = definition();
+    old["spec"]["versions"][0]["deprecated"] = json!(true);
+    let api = established(&old).await;
+    let listed = api.admin().get(WIDGETS).await;
+    assert_eq!(listed.headers["warning"], "299 - \"x.example.com/v1 Widget is deprecated\"");
+}

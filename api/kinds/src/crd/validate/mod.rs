@@ -129,47 +129,67 @@ fn check_names(value: &Value, path: &FieldPath, errors: &mut FieldErrors) {
 
 const APPROVED: &str = "api-approved.kubernetes.io";
 
-/// What the approval annotation says: `Ok` for approved or bypassed.
-fn approval_of(object: &Value) -> Result<(), (bool, String)> {
-    let text = part(object, &["metadata", "annotations"]).text_opt(APPROVED);
-    match text {
-        None | Some("") => Err((
-            false,
-            format!(
-                "protected groups must have approval annotation {APPROVED:?}, see \
-                 https://github.com/kubernetes/enhancements/pull/1111"
-            ),
-        )),
-        Some(text) if text.starts_with("unapproved") => Ok(()),
-        Some(text) if text.starts_with("https://") || text.starts_with("http://") => Ok(()),
-        Some(text) => Err((
-            true,
-            format!(
-                "protected groups must have approval annotation {APPROVED:?} with either a URL or \
-                 a reason starting with \"unapproved\", see \
-                 https://github.com/kubernetes/enhancements/pull/1111, got {text:?}"
-            ),
-        )),
+/// What the approval annotation of a definition says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Approval {
+    Missing,
+    Bypassed,
+    Approved,
+    Invalid,
+}
+
+impl Approval {
+    fn of(object: &Value) -> Self {
+        let text = part(object, &["metadata", "annotations"]).text(APPROVED);
+        let host = text.split_once("://").map(|(scheme, rest)| (scheme, rest.split('/').next()));
+        match host {
+            _ if text.is_empty() => Self::Missing,
+            _ if text.starts_with("unapproved") => Self::Bypassed,
+            Some((scheme, Some(host))) if !scheme.is_empty() && !host.is_empty() => Self::Approved,
+            _ => Self::Invalid,
+        }
+    }
+
+    /// The status, reason and message of the condition that shows it.
+    fn words(self, object: &Value) -> (&'static str, &'static str, String) {
+        const SEE: &str = "see https://github.com/kubernetes/enhancements/pull/1111";
+        let text = part(object, &["metadata", "annotations"]).text(APPROVED);
+        let must = format!("protected groups must have approval annotation {APPROVED:?}");
+        match self {
+            Self::Missing => ("False", "MissingAnnotation", format!("{must}, {SEE}")),
+            Self::Bypassed => ("False", "UnapprovedAnnotation", format!("not approved: {text:?}")),
+            Self::Approved => ("True", "ApprovedAnnotation", format!("approved in {text}")),
+            Self::Invalid => {
+                let how = "with either a URL or a reason starting with \"unapproved\"";
+                ("False", "InvalidAnnotation", format!("{must} {how}, {SEE}"))
+            }
+        }
     }
 }
 
+fn is_protected(object: &Value) -> bool {
+    let group = part(object, &["spec"]).text("group");
+    let below = |own: &&str| group == *own || group.ends_with(&format!(".{own}"));
+    ["k8s.io", "kubernetes.io"].iter().any(below)
+}
+
+/// The status, reason and message of `KubernetesAPIApprovalPolicyConformant`, for definitions of
+/// the community's groups.
+pub(super) fn approval_condition(object: &Value) -> Option<(&'static str, &'static str, String)> {
+    is_protected(object).then(|| Approval::of(object).words(object))
+}
+
 fn approval(new: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
-    let group = part(new, &["spec"]).text("group");
-    let protected = ["k8s.io", "kubernetes.io"]
-        .iter()
-        .any(|own| group == *own || group.ends_with(&format!(".{own}")));
-    if !protected {
-        return;
-    }
-    let state = approval_of(new);
-    if old.is_some_and(|old| approval_of(old).is_ok() == state.is_ok()) {
+    let state = Approval::of(new);
+    if !is_protected(new) || old.is_some_and(|old| Approval::of(old) == state) {
         return;
     }
     let path = FieldPath::new("metadata").child("annotations").key(APPROVED);
+    let (_, _, why) = state.words(new);
     match state {
-        Ok(()) => {}
-        Err((false, why)) => errors.required(&path, &why),
-        Err((true, why)) => {
+        Approval::Approved | Approval::Bypassed => {}
+        Approval::Missing => errors.required(&path, &why),
+        Approval::Invalid => {
             let text = part(new, &["metadata", "annotations"]).text(APPROVED);
             errors.invalid_str(&path, text, &why);
         }
