@@ -160,6 +160,30 @@ impl DeleteOptions {
         Self::from_object(&object)
     }
 
+    /// The `DeleteOptions` object, without its type.
+    pub fn to_object(&self) -> Value {
+        let mut object = json!({});
+        if self.dry_run {
+            object["dryRun"] = json!(["All"]);
+        }
+        if let Some(secs) = self.grace_secs {
+            object["gracePeriodSeconds"] = json!(secs);
+        }
+        if let Some(propagation) = self.propagation {
+            object["propagationPolicy"] = json!(match propagation {
+                Propagation::Orphan => "Orphan",
+                Propagation::Background => "Background",
+                Propagation::Foreground => "Foreground",
+            });
+        }
+        for (field, text) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(text) = text {
+                object["preconditions"][field] = json!(text);
+            }
+        }
+        object
+    }
+
     /// Reads a `DeleteOptions` object.
     pub fn from_object(object: &Value) -> Result<Self, ApiError> {
         use objects::ObjectExt;

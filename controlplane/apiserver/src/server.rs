@@ -27,7 +27,7 @@ use crate::identity::User;
 use crate::metrics::Metrics;
 use crate::router;
 use crate::verbs::list;
-use crate::{background, bootstrap, webhook};
+use crate::{admission, background, bootstrap, webhook};
 
 /// How long a read waits for a resource version that the view has not reached.
 const REACH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -52,6 +52,8 @@ pub struct Server {
     pub flow: Flow,
     /// The audit log, if there is one.
     pub audit: Option<Arc<Audit>>,
+    /// Admission webhooks as configured.
+    pub(crate) admission_webhooks: admission::webhooks::Configured,
     /// Connections to webhooks.
     pub webhooks: webhook::Client,
     /// Counters.
@@ -132,6 +134,7 @@ impl ApiServer {
             allocations,
             flow: Flow::default(),
             audit,
+            admission_webhooks: admission::webhooks::Configured::default(),
             webhooks: webhook::Client::default(),
             metrics: Metrics::default(),
             shutdown,

@@ -41,6 +41,8 @@ pub struct Admission<'a> {
     pub dry_run: bool,
     /// Texts for `Warning` headers.
     pub warnings: Vec<String>,
+    /// The options of a delete, as an object.
+    pub(crate) delete_options: Option<Value>,
     /// What was taken for this write, given back if it fails.
     reservations: Vec<Reservation<'a>>,
 }
@@ -48,7 +50,14 @@ pub struct Admission<'a> {
 impl<'a> Admission<'a> {
     /// The beginning of a write.
     pub fn new(server: &'a Server, call: &'a Call, dry_run: bool) -> Self {
-        Self { server, call, dry_run, warnings: Vec::new(), reservations: Vec::new() }
+        Self {
+            server,
+            call,
+            dry_run,
+            warnings: Vec::new(),
+            delete_options: None,
+            reservations: Vec::new(),
+        }
     }
 
     /// The write is in the store: what was taken for it is its own now.
@@ -77,6 +86,23 @@ impl<'a> Admission<'a> {
 /// # Errors
 /// What a rule refuses.
 pub async fn mutate(
+    admission: &mut Admission<'_>,
+    new: &mut Value,
+    old: Option<&Stored>,
+) -> Result<(), ApiError> {
+    built_in(admission, new, old)?;
+    let before = old.map(|old| &old.object);
+    let round = webhooks::mutate(admission, new, before).await?;
+    if round.changed() {
+        // What webhooks made of the object is under the rules, too.
+        built_in(admission, new, old)?;
+        webhooks::mutate_again(admission, new, before, round).await?;
+    }
+    Ok(())
+}
+
+/// The changes by the server's own rules. Doing them twice is the same as once.
+fn built_in(
     admission: &mut Admission<'_>,
     new: &mut Value,
     old: Option<&Stored>,
@@ -116,7 +142,7 @@ pub async fn mutate(
         service::keep_allocated(new, &old.object);
     }
     topology_labels::mutate(admission, new, creating);
-    webhooks::mutate(admission, new, old.map(|old| &old.object)).await
+    Ok(())
 }
 
 /// Refuses what the rules forbid, and takes what a valid object needs. Runs last before the write.
@@ -135,13 +161,7 @@ pub async fn admit(
     if admission.is_core("services") {
         service::allocate(admission, new, old.map(|old| &old.object))?;
     }
-    let operation = match old {
-        None => webhooks::Operation::Create,
-        Some(_) => webhooks::Operation::Update,
-    };
-    let before = old.map(|old| &old.object);
-    let subject = webhooks::Subject { operation, object: Some(new), old: before };
-    webhooks::validate(admission, subject).await?;
+    webhooks::validate(admission, new, old.map(|old| &old.object)).await?;
     // Last: what is charged is written.
     quota::check(admission, new, old.map(|old| &old.object)).await
 }
@@ -153,9 +173,7 @@ pub async fn admit(
 pub async fn admit_delete(admission: &mut Admission<'_>, object: &Value) -> Result<(), ApiError> {
     namespace::may_delete(admission, object)?;
     node_restriction::check(admission, None, Some(object))?;
-    let operation = webhooks::Operation::Delete;
-    let subject = webhooks::Subject { operation, object: None, old: Some(object) };
-    webhooks::validate(admission, subject).await
+    webhooks::delete(admission, object).await
 }
 
 /// Gives back what a deleted object had.

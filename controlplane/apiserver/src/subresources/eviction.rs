@@ -4,7 +4,8 @@ use objects::selector::Selector;
 use objects::{ApiError, ObjectExt, conditions};
 use serde_json::{Value, json};
 
-use crate::answer::Answer;
+use crate::admission::webhooks;
+use crate::answer::{self, Answer};
 use crate::call::Call;
 use crate::codec;
 use crate::encode;
@@ -31,6 +32,9 @@ pub(super) async fn answer(server: &Server, call: &Call, body: &[u8]) -> Result<
     if !eviction.name().is_empty() && eviction.name() != call.name() {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
+    let create = webhooks::Operation::Create;
+    let dry_run = options.dry_run;
+    let warnings = webhooks::action(server, call, create, &eviction, dry_run).await?;
     let empty = json!({});
     let asked = eviction.at(&["deleteOptions"]).filter(|value| !value.is_null());
     let mut delete_options = DeleteOptions::from_object(asked.unwrap_or(&empty))?;
@@ -44,7 +48,9 @@ pub(super) async fn answer(server: &Server, call: &Call, body: &[u8]) -> Result<
         spend_budget(server, &one, &pod, &options).await?;
     }
     delete::remove(server, &one, &delete_options).await?;
-    Ok(binding::created(form))
+    let mut answer = binding::created(form);
+    answer::warn(&mut answer, &warnings);
+    Ok(answer)
 }
 
 /// Pods that run nothing do not count for any budget.

@@ -31,6 +31,8 @@ use crate::router::{method_not_allowed, read};
 use crate::server::Server;
 use crate::verbs;
 
+pub(crate) use scale::show as show_scale;
+
 /// Answers a request on a subresource.
 pub(crate) async fn answer(
     server: &Arc<Server>,
@@ -50,13 +52,20 @@ pub(crate) async fn answer(
     }
     match name {
         "exec" | "attach" | "portforward" => {
-            let warnings = webhooks::connect(server, &call, &connect_options(&call)).await?;
+            let options = connect_options(&call);
+            let connect = webhooks::Operation::Connect;
+            let warnings = webhooks::action(server, &call, connect, &options, false).await?;
             let mut answer = streaming::answer(server, &call, request).await?;
             answer::warn(&mut answer, &warnings);
             Ok(answer)
         }
         "log" => log::answer(server, &call).await,
-        "proxy" => proxy::answer(server, &call, request).await,
+        "proxy" => {
+            let options = connect_options(&call);
+            let connect = webhooks::Operation::Connect;
+            webhooks::action(server, &call, connect, &options, false).await?;
+            proxy::answer(server, &call, request).await
+        }
         "scale" => scale::answer(server, &call, &read(request.into_body()).await?).await,
         "binding" => binding::answer(server, &call, &read(request.into_body()).await?).await,
         "eviction" => eviction::answer(server, &call, &read(request.into_body()).await?).await,
@@ -70,9 +79,17 @@ fn connect_options(call: &Call) -> Value {
     let kind = match call.path.subresource.as_str() {
         "exec" => "PodExecOptions",
         "attach" => "PodAttachOptions",
+        "proxy" => match call.path.resource.as_str() {
+            "nodes" => "NodeProxyOptions",
+            "services" => "ServiceProxyOptions",
+            _ => "PodProxyOptions",
+        },
         _ => "PodPortForwardOptions",
     };
     let mut options = json!({"kind": kind, "apiVersion": "v1"});
+    if call.path.subresource == "proxy" && !call.path.rest.is_empty() {
+        options["path"] = call.path.rest.as_str().into();
+    }
     for flag in ["stdin", "stdout", "stderr", "tty"] {
         if matches!(call.query.text(flag), "true" | "1") {
             options[flag] = true.into();

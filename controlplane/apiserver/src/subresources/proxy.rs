@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(service_port(&service, &of("")).expect("a port"), "http");
         assert_eq!(service_port(&service, &of("80")).expect("a port"), "http");
         let refused = service_port(&service, &of("81")).expect_err("no such port");
-        assert_eq!((refused.code, refused.reason), (503, "ServiceUnavailable"));
+        assert_eq!((refused.code, refused.reason.as_ref()), (503, "ServiceUnavailable"));
         assert_eq!(refused.message, "no service port 81 found for service \"web\"");
         let endpoints = json!({"subsets": [{"addresses": [{"ip": "10.0.0.1"}],
             "notReadyAddresses": [{"ip": "10.0.0.2"}], "ports": [{"name": "http", "port": 8080}]}]});

@@ -49,7 +49,7 @@ fn get_path<'a>(object: &'a Value, path: &[String]) -> Option<&'a Value> {
 }
 
 /// The scale of an object.
-fn show(object: &Value, paths: &ScalePaths) -> Value {
+pub(crate) fn show(object: &Value, paths: &ScalePaths) -> Value {
     let number = |path: &[String]| get_path(object, path).and_then(Value::as_i64).unwrap_or(0);
     let wanted = number(&paths.spec_replicas);
     let selector = match &paths.selector {

@@ -5,7 +5,7 @@
 use objects::{ApiError, FieldErrors, FieldPath, GroupKind, GroupResource, ObjectExt};
 use serde_json::{Value, json};
 
-use crate::admission::node_restriction;
+use crate::admission::{node_restriction, webhooks};
 use crate::answer::{self, Answer};
 use crate::auth::tokens::{Claims, Private, Reference};
 use crate::call::Call;
@@ -45,6 +45,8 @@ pub(super) async fn answer(server: &Server, call: &Call, body: &[u8]) -> Result<
         request.set_at(&["spec", "expirationSeconds"], json!(DEFAULT_SECS));
     }
     node_restriction::check_token(server, call, &request)?;
+    let create = webhooks::Operation::Create;
+    let warnings = webhooks::action(server, call, create, &request, options.dry_run).await?;
     validate(&request)?;
     let asked = request.i64_at(&["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECS);
     if let Some(schema) = &schema {
@@ -72,6 +74,7 @@ pub(super) async fn answer(server: &Server, call: &Call, body: &[u8]) -> Result<
     });
     let mut answer = answer::value(201, form, &request);
     answer::warn(&mut answer, &decoded.warnings);
+    answer::warn(&mut answer, &warnings);
     Ok(answer)
 }
 

@@ -88,6 +88,7 @@ pub(crate) async fn remove(
         let stored = Stored { object: call.object(&record), record };
         check_preconditions(call, &stored, options)?;
         let mut admitted = Admission::new(server, call, options.dry_run);
+        admitted.delete_options = Some(options.to_object());
         admission::admit_delete(&mut admitted, &stored.object).await?;
         let done = match plan(call, &stored.object, options, call.now) {
             Step::Nothing => return Ok(Removed::Marked(stored.object)),

@@ -212,3 +212,161 @@ async fn a_webhook_sees_later_changes_if_it_wants() {
     assert_eq!(made["data"], json!({"k": "v", "first": "saw-second", "second": "s"}));
     assert_eq!((first.reviews.lock().len(), second.reviews.lock().len()), (2, 1));
 }
+
+fn rule(operation: &str, group: &str, version: &str, resource: &str) -> Value {
+    json!({"rules": [{"operations": [operation], "apiGroups": [group], "apiVersions": [version],
+        "resources": [resource]}]})
+}
+
+#[tokio::test]
+async fn another_version_of_a_resource_is_asked_about_in_the_version_of_the_rule() {
+    let api = started().await;
+    let admin = api.admin();
+    let hook = Webhook::start(|_| {
+        patch(&json!([{"op": "replace", "path": "/spec/targetCPUUtilizationPercentage",
+            "value": 70}]))
+    })
+    .await;
+    let rule = rule("CREATE", "autoscaling", "v1", "horizontalpodautoscalers");
+    admin.post(MUTATING, &hook.configuration("v1", &rule)).await.expect(201);
+    let scaler = json!({"metadata": {"name": "s"}, "spec": {
+        "maxReplicas": 3,
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"},
+        "metrics": [{"type": "Resource", "resource": {
+            "name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}],
+    }});
+    let path = "/apis/autoscaling/v2/namespaces/a/horizontalpodautoscalers";
+    let made = admin.post(path, &scaler).await.expect(201);
+    let target = &made["spec"]["metrics"][0]["resource"]["target"];
+    assert_eq!(target["averageUtilization"], 70);
+    let asked = hook.reviews.lock()[0].clone();
+    assert_eq!(
+        (&asked["kind"]["version"], &asked["requestKind"]["version"]),
+        (&json!("v1"), &json!("v2"))
+    );
+    assert_eq!(asked["object"]["apiVersion"], "autoscaling/v1");
+    assert_eq!(asked["object"]["spec"]["targetCPUUtilizationPercentage"], 50);
+}
+
+#[tokio::test]
+async fn connections_and_evictions_are_asked_about() {
+    let api = started().await;
+    let admin = api.admin();
+    let hook =
+        Webhook::start(|_| json!({"allowed": false, "status": {"message": "not here"}})).await;
+    let change = json!({"rules": [
+        {"operations": ["CONNECT"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/attach"]},
+        {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/eviction"]},
+    ]});
+    admin.post(VALIDATING, &hook.configuration("door", &change)).await.expect(201);
+    let pods = "/api/v1/namespaces/a/pods";
+    let pod =
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    admin.post(pods, &pod).await.expect(201);
+    let refused = admin.get(&format!("{pods}/p/attach?container=c&stdin=true")).await.expect(400);
+    let text = "admission webhook \"door.example.com\" denied the request: not here";
+    assert_eq!(refused["message"], text);
+    let asked = hook.reviews.lock()[0].clone();
+    assert_eq!(asked["kind"], json!({"group": "", "version": "v1", "kind": "PodAttachOptions"}));
+    assert_eq!((&asked["operation"], &asked["subResource"]), (&json!("CONNECT"), &json!("attach")));
+    assert_eq!(asked["object"]["stdin"], true);
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
+    admin.post(&format!("{pods}/p/eviction"), &eviction).await.expect(400);
+    let kind = hook.reviews.lock()[1]["kind"].clone();
+    assert_eq!(kind, json!({"group": "policy", "version": "v1", "kind": "Eviction"}));
+    admin.get(&format!("{pods}/p")).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_scale_is_shown_as_a_scale() {
+    let api = started().await;
+    let admin = api.admin();
+    let hook = Webhook::start(|_| {
+        patch(&json!([{"op": "replace", "path": "/spec/replicas", "value": 2}]))
+    })
+    .await;
+    let rule = rule("UPDATE", "apps", "v1", "deployments/scale");
+    admin.post(MUTATING, &hook.configuration("scale", &rule)).await.expect(201);
+    let deployment = json!({"metadata": {"name": "d"}, "spec": {
+        "selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}},
+    }});
+    let path = "/apis/apps/v1/namespaces/a/deployments";
+    admin.post(path, &deployment).await.expect(201);
+    let more = json!({"spec": {"replicas": 9}});
+    let scale = format!("{path}/d/scale");
+    let scaled = admin.patch("merge-patch+json", &scale, &more).await.expect(200);
+    assert_eq!(scaled["spec"]["replicas"], 2);
+    let asked = hook.reviews.lock()[0].clone();
+    assert_eq!(asked["kind"], json!({"group": "autoscaling", "version": "v1", "kind": "Scale"}));
+    assert_eq!(asked["object"]["spec"]["replicas"], 9);
+    assert_eq!(asked["oldObject"]["spec"]["replicas"], 1);
+    assert_eq!(asked["options"]["kind"], "UpdateOptions");
+}
+
+#[tokio::test]
+async fn what_a_webhook_adds_is_under_the_rules_and_the_system_keeps_its_own() {
+    let api = started().await;
+    let admin = api.admin();
+    let range = json!({"metadata": {"name": "r"}, "spec": {"limits": [{
+        "type": "Container", "default": {"cpu": "500m"}}]}});
+    admin.post("/api/v1/namespaces/a/limitranges", &range).await.expect(201);
+    let hook = Webhook::start(|_| {
+        patch(&json!([
+            {"op": "add", "path": "/spec/containers/-", "value": {"name": "side", "image": "s"}},
+            {"op": "add", "path": "/metadata/uid", "value": "mine"},
+            {"op": "add", "path": "/unknown", "value": 1},
+        ]))
+    })
+    .await;
+    let rule = rule("CREATE", "", "v1", "pods");
+    admin.post(MUTATING, &hook.configuration("inject", &rule)).await.expect(201);
+    let pod =
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let made = admin.post("/api/v1/namespaces/a/pods", &pod).await.expect(201);
+    let side = &made["spec"]["containers"][1];
+    assert_eq!(side["resources"]["limits"]["cpu"], "500m");
+    assert_eq!(side["imagePullPolicy"], "Always", "defaults are filled in");
+    assert_ne!(made["metadata"]["uid"], "mine");
+    assert!(made["unknown"].is_null());
+}
+
+#[tokio::test]
+async fn a_slow_webhook_is_not_waited_for() {
+    let api = started().await;
+    let admin = api.admin();
+    // It takes connections and says nothing.
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let silent = Webhook {
+        url: format!("https://127.0.0.1:{port}/x"),
+        ca_bundle: String::new(),
+        reviews: Arc::default(),
+    };
+    let change = json!({"timeoutSeconds": 1});
+    admin.post(VALIDATING, &silent.configuration("slow", &change)).await.expect(201);
+    let failed = admin.post(PATH, &json!({"metadata": {"name": "d"}})).await.expect(500);
+    let message = failed["message"].as_str().expect("a message");
+    assert!(message.ends_with("?timeout=1s\": context deadline exceeded"), "{message}");
+}
+
+#[tokio::test]
+async fn options_and_namespaces_are_told() {
+    let api = started().await;
+    let admin = api.admin();
+    let hook = Webhook::start(|_| json!({"allowed": true})).await;
+    let change = json!({"rules": [{"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"],
+        "resources": ["configmaps", "namespaces"]}]});
+    admin.post(VALIDATING, &hook.configuration("all", &change)).await.expect(201);
+    admin.post("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await.expect(201);
+    admin.post(PATH, &json!({"metadata": {"name": "c"}})).await.expect(201);
+    let path = format!("{PATH}/c?gracePeriodSeconds=5&propagationPolicy=Background&dryRun=All");
+    admin.delete(&path).await.expect(200);
+    let reviews = hook.reviews.lock().clone();
+    assert_eq!((&reviews[0]["namespace"], &reviews[0]["name"]), (&json!("n"), &json!("n")));
+    let options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1",
+        "gracePeriodSeconds": 5, "propagationPolicy": "Background", "dryRun": ["All"]});
+    assert_eq!((&reviews[2]["options"], &reviews[2]["dryRun"]), (&options, &json!(true)));
+}

@@ -49,13 +49,19 @@ pub(super) struct Asked<'a> {
     pub(super) namespaced: bool,
 }
 
-/// Whether a webhook's rules choose a request.
-pub(super) fn rules_match(webhook: &Value, asked: &Asked<'_>) -> bool {
+/// The form of a request that a webhook's rules choose: `Some(None)` is the request's own, else it
+/// is the position among the equivalent ones.
+pub(super) fn matching_form(webhook: &Value, asked: &Asked<'_>) -> Option<Option<usize>> {
     let by = |form: &Form| {
         webhook.list_at(&["rules"]).iter().any(|rule| rule_matches(rule, asked, form))
     };
-    by(&asked.form)
-        || (webhook.str_at(&["matchPolicy"]) != "Exact" && asked.equivalents.iter().any(by))
+    if by(&asked.form) {
+        return Some(None);
+    }
+    if webhook.str_at(&["matchPolicy"]) == "Exact" {
+        return None;
+    }
+    asked.equivalents.iter().position(by).map(Some)
 }
 
 fn contains(list: &[Value], text: &str) -> bool {
@@ -79,11 +85,11 @@ fn rule_matches(rule: &Value, asked: &Asked<'_>, form: &Form) -> bool {
         })
 }
 
-/// Whether one of two label sets fits a selector; none at all fits only an empty one.
-pub(super) fn selects(selector: Option<&Value>, objects: &[Option<&Value>]) -> bool {
-    let Ok(selector) = Selector::from_label_selector(selector) else { return false };
+/// Whether one of the objects fits a selector; none at all fits only an empty one.
+pub(super) fn selects(selector: &Selector, objects: &[Option<&Value>]) -> bool {
     let none = serde_json::Map::new();
-    objects.iter().flatten().any(|object| selector.matches(object.labels().unwrap_or(&none)))
+    selector.is_everything()
+        || objects.iter().flatten().any(|object| selector.matches(object.labels().unwrap_or(&none)))
 }
 
 #[cfg(test)]
@@ -130,21 +136,24 @@ mod tests {
             (json!({"apiGroups": ["*"]}), "", true),
             (json!({"scope": "Cluster"}), "", false),
         ] {
-            let found = rules_match(&webhook(rule.clone(), "Exact"), &asked(subresource));
+            let found =
+                matching_form(&webhook(rule.clone(), "Exact"), &asked(subresource)).is_some();
             assert_eq!(found, fits, "{rule} {subresource:?}");
         }
         let other = json!({"apiVersions": ["v2"]});
-        assert!(rules_match(&webhook(other.clone(), "Equivalent"), &asked("")));
-        assert!(!rules_match(&webhook(other, "Exact"), &asked("")));
+        let equivalent = webhook(other.clone(), "Equivalent");
+        assert_eq!(matching_form(&equivalent, &asked("")), Some(Some(0)));
+        assert_eq!(matching_form(&webhook(other, "Exact"), &asked("")), None);
     }
 
     #[test]
     fn either_object_may_be_selected() {
         let selector = json!({"matchLabels": {"a": "b"}});
+        let selector = Selector::from_label_selector(Some(&selector)).unwrap();
         let labelled = json!({"metadata": {"labels": {"a": "b"}}});
         let plain = json!({"metadata": {}});
-        assert!(selects(Some(&selector), &[Some(&plain), Some(&labelled)]));
-        assert!(!selects(Some(&selector), &[Some(&plain), None]));
-        assert!(selects(Some(&json!({})), &[Some(&plain)]));
+        assert!(selects(&selector, &[Some(&plain), Some(&labelled)]));
+        assert!(!selects(&selector, &[Some(&plain), None]));
+        assert!(selects(&Selector::everything(), &[None]));
     }
 }
