@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use objects::ApiError;
+use objects::{ApiError, ObjectExt as _};
 use serde_json::Value;
 
 use crate::body::{self, Body};
@@ -64,8 +64,19 @@ pub(crate) fn write(form: Form, value: &Value) -> Bytes {
     }
 }
 
-/// An answer of one value.
+/// The protobuf form of a value, if its type has one: Tables, for one, have none.
+pub(crate) fn protobuf(value: &Value) -> Option<Vec<u8>> {
+    let schema = patch::schema::for_kind(value.api_version(), value.kind())?;
+    patch::protobuf::encode(value, &schema).ok()
+}
+
+/// An answer of one value. One without a protobuf form is answered as JSON.
 pub(crate) fn value(status: u16, form: Form, value: &Value) -> Answer {
+    if form.encoding == Encoding::Protobuf
+        && let Some(written) = protobuf(value)
+    {
+        return bytes(status, Encoding::Protobuf.media_type(), written);
+    }
     let media_type = match form.encoding {
         Encoding::Yaml => Encoding::Yaml.media_type(),
         Encoding::Json | Encoding::Protobuf => Encoding::Json.media_type(),

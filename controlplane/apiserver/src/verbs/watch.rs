@@ -35,7 +35,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 pub(crate) async fn watch(server: &Arc<Server>, call: &Call) -> Result<Answer, ApiError> {
     list::validate(call, true)?;
     let pretty = call.query.get("pretty");
-    let form = negotiate::accept(&call.headers, pretty, Offers::Watch, false)?;
+    let protobuf = call.kind.definition.is_none();
+    let form = negotiate::accept(&call.headers, pretty, Offers::Watch, protobuf)?;
     let include = IncludeObject::parse(&call.query)?;
     let mut selection = Selection::parse(&call.query, &call.kind)?;
     if !call.name().is_empty() {
@@ -83,7 +84,8 @@ pub(crate) async fn watch(server: &Arc<Server>, call: &Call) -> Result<Answer, A
 
 fn media_type(form: Form) -> &'static str {
     match form.encoding {
-        Encoding::Json | Encoding::Protobuf => "application/json",
+        Encoding::Json => "application/json",
+        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
         Encoding::Yaml => "application/yaml",
     }
 }
@@ -209,7 +211,7 @@ impl Frames {
     }
 
     fn put(&mut self, out: &mut BytesMut, kind: &str, record: &Record) {
-        if self.form.shape == Shape::Whole && self.form.encoding != Encoding::Yaml {
+        if self.form.shape == Shape::Whole && self.form.encoding == Encoding::Json {
             let json = self.call.view.json(&self.call.kind, record);
             out.reserve(json.len() + 40);
             out.put_slice(b"{\"type\":\"");
@@ -249,6 +251,14 @@ impl Frames {
     }
 
     fn frame(&self, out: &mut BytesMut, kind: &str, object: &Value) {
+        if self.form.encoding == Encoding::Protobuf {
+            // What has no message (a Table) is inside the frame as JSON, which clients tell apart
+            // by its first byte.
+            let object =
+                answer::protobuf(object).unwrap_or_else(|| encode::encode(object).to_vec());
+            out.put_slice(&patch::protobuf::watch_frame(kind, &object));
+            return;
+        }
         let frame = json!({"type": kind, "object": object});
         match self.form.encoding {
             Encoding::Yaml => out.put_slice(&answer::write(self.form, &frame)),

@@ -6,6 +6,7 @@ mod crd_convert;
 mod flow;
 mod harness;
 mod objects;
+mod protobuf;
 mod podsecurity;
 mod restrictions;
 mod webhooks;
