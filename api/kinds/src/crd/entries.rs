@@ -84,18 +84,8 @@ fn cell(kind: &str, value: &Value, now: Timestamp) -> Value {
     }
 }
 
-/// Whether clients may use what a definition defines.
-fn is_served(definition: &Value) -> bool {
-    let list = part(definition, &["status"]).items("conditions");
-    objects::conditions::is_true(list, "Established")
-}
-
-/// The versions that a definition serves now. With `installing`, as if it were established already:
-/// entries must be there before clients are told that it is.
-pub fn served(definition: &Value, installing: bool) -> Vec<Served> {
-    if !installing && !is_served(definition) {
-        return Vec::new();
-    }
+/// The versions that a definition serves once it is established.
+pub fn served(definition: &Value) -> Vec<Served> {
     let spec = part(definition, &["spec"]);
     let versions = spec.items("versions");
     let storage = versions.iter().find(|version| version.flag("storage"));

@@ -133,3 +133,59 @@ fn set_conditions(list: &mut Vec<Value>, refused: Option<&(&str, String)>, now: 
     };
     conditions::set(list, &established, now);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition(plural: &str, kind: &str) -> Value {
+        json!({
+            "spec": {"group": "x.com", "names": {
+                "plural": plural, "singular": kind.to_lowercase(), "kind": kind,
+                "listKind": format!("{kind}List"), "shortNames": ["s"],
+            }},
+            "status": {"acceptedNames": {"plural": "", "kind": ""}, "conditions": null,
+                "storedVersions": ["v1"]},
+        })
+    }
+
+    fn conditions(status: &Value) -> Vec<String> {
+        let all = status.items("conditions").iter();
+        all.map(|one| format!("{}={} {}", one.text("type"), one.text("status"), one.text("reason")))
+            .collect()
+    }
+
+    #[test]
+    fn free_names_are_given_and_stay_given() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut first = definition("as", "A");
+        let given = status(&first, &Taken::default(), now);
+        assert_eq!(
+            conditions(&given),
+            ["NamesAccepted=True NoConflicts", "Established=True InitialNamesAccepted"]
+        );
+        assert_eq!(given["acceptedNames"], first["spec"]["names"]);
+        first["status"] = given.clone();
+        let mut taken = Taken::default();
+        taken.add(&first);
+        // Its own names are no conflict, even if others are counted with them.
+        assert_eq!(status(&first, &taken, Timestamp::now()), given);
+    }
+
+    #[test]
+    fn a_taken_name_keeps_a_definition_from_being_served() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut first = definition("as", "A");
+        first["status"] = status(&first, &Taken::default(), now);
+        let mut taken = Taken::default();
+        taken.add(&first);
+        let second = definition("bs", "A");
+        let refused = status(&second, &taken, now);
+        assert_eq!(
+            conditions(&refused),
+            ["NamesAccepted=False ListKindConflict", "Established=False NotAccepted"]
+        );
+        assert_eq!(refused["acceptedNames"]["plural"], "bs");
+        assert_eq!(refused["acceptedNames"]["kind"], "");
+    }
+}

@@ -9,6 +9,7 @@ mod correlate;
 mod embedded;
 mod formats;
 mod lists;
+mod numbers;
 mod prune;
 mod result;
 #[cfg(test)]

@@ -47,7 +47,8 @@ pub(crate) async fn run(server: Arc<Server>) {
     }
 }
 
-/// Looks at every definition. Says whether one waits for its instances to go.
+/// Looks at every definition. Says whether one has to be looked at again without having changed:
+/// because it waits for its instances to go, or could not be written.
 async fn look(server: &Arc<Server>) -> bool {
     let query = List { scope: SCOPE, ..List::default() };
     let Ok(page) = server.store.list(&query) else { return false };
@@ -67,7 +68,7 @@ async fn look(server: &Arc<Server>) -> bool {
                 whole["status"] = new["status"].clone();
                 install::install(server, new.name(), &whole, true);
             }
-            write_status(server, &new).await;
+            waiting |= !write_status(server, &new).await;
             all[index] = new;
         }
     }
@@ -123,15 +124,18 @@ async fn request(server: &Arc<Server>, method: Method, uri: &str, payload: Strin
     router::handle(server, request).await
 }
 
-/// Writes the status, and what may be changed of the metadata with it. The spec stays as it is.
-async fn write_status(server: &Arc<Server>, definition: &Value) {
+/// Writes the status, and what may be changed of the metadata with it. The spec stays as it is. Says
+/// whether it need not be tried again.
+async fn write_status(server: &Arc<Server>, definition: &Value) -> bool {
     let name = definition.name();
     let uri = format!("{PATH}/{name}/status");
     let answer = request(server, Method::PUT, &uri, definition.to_string()).await;
     // Changed or gone meanwhile: that brings the next look.
-    if !answer.status().is_success() && !matches!(answer.status().as_u16(), 404 | 409) {
-        tracing::warn!(definition = name, status = %answer.status(), "write the status");
+    if answer.status().is_success() || matches!(answer.status().as_u16(), 404 | 409) {
+        return true;
     }
+    tracing::warn!(definition = name, status = %answer.status(), "write the status");
+    false
 }
 
 fn terminating<'a>(status: &'a str, reason: &'a str, message: &'a str) -> Condition<'a> {
@@ -176,8 +180,7 @@ async fn terminate(server: &Arc<Server>, definition: &Value) -> bool {
     let left: Vec<&str> =
         definition.finalizers().into_iter().filter(|name| *name != FINALIZER).collect();
     new.set_at(&["metadata", "finalizers"], json!(left));
-    write_status(server, &new).await;
-    false
+    !write_status(server, &new).await
 }
 
 /// Deletes one instance as anybody would: its own finalizers have their say.

@@ -21,6 +21,9 @@ pub(super) struct Known {
     storage: String,
     /// From this revision on, objects have been written under these very schemas.
     pub(super) current_from: u64,
+    /// Whether it is served. What is once stays so: an event from before, which comes late, must not take
+    /// away what clients have been told of.
+    pub(super) established: bool,
     /// Who converts objects between versions, if not the server itself.
     pub(super) webhook: Option<Arc<Webhook>>,
 }
@@ -46,8 +49,15 @@ impl Definitions {
         self.known.load().get(kind.definition.as_ref()?).cloned()
     }
 
-    /// Takes in a definition. Schemas that have not changed stay the same, compiled or not.
-    pub(super) fn take(&self, name: &str, definition: &Value, revision: u64) -> Known {
+    /// Takes in a definition; with `installing`, as if it were established. Schemas that have not
+    /// changed stay the same, compiled or not.
+    pub(super) fn take(
+        &self,
+        name: &str,
+        definition: &Value,
+        revision: u64,
+        installing: bool,
+    ) -> Known {
         let before = self.known.load().get(name).cloned();
         let preserve = definition["spec"]["preserveUnknownFields"] == true;
         let list = definition.list_at(&["spec", "versions"]);
@@ -70,8 +80,16 @@ impl Definitions {
             // Requests that began under the old schema may have written up to now.
             Some(_) => revision + 1,
         };
-        let webhook = Webhook::of(definition);
-        let known = Known { versions, storage: storage.to_string(), current_from, webhook };
+        let conditions = definition.list_at(&["status", "conditions"]);
+        let known = Known {
+            versions,
+            storage: storage.to_string(),
+            current_from,
+            established: installing
+                || objects::conditions::is_true(conditions, "Established")
+                || before.is_some_and(|before| before.established),
+            webhook: Webhook::of(definition),
+        };
         self.known.rcu(|all| {
             let mut all = HashMap::clone(all);
             all.insert(name.to_string(), known.clone());

@@ -24,9 +24,10 @@ pub(crate) fn apply(server: &Server, key: &str, definition: Option<&Value>) {
 
 /// Makes the registry serve what a definition says; with `installing`, as if it were established.
 pub(super) fn install(server: &Server, name: &str, definition: &Value, installing: bool) {
-    let known = server.schemas.definitions.take(name, definition, server.store.revision());
+    let revision = server.store.revision();
+    let known = server.schemas.definitions.take(name, definition, revision, installing);
     server.registry.rcu(|registry| {
-        let served = crd::served(definition, installing);
+        let served = if known.established { crd::served(definition) } else { Vec::new() };
         registry.with_definition(name, served.into_iter().map(|one| entry(name, one, &known)))
     });
 }

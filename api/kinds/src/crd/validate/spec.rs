@@ -1,5 +1,6 @@
 //! The spec but for its schemas.
 
+use base64::Engine as _;
 use objects::{FieldErrors, FieldPath, names};
 use serde_json::{Value, json};
 
@@ -114,7 +115,7 @@ pub(super) fn check(internal: &Internal<'_>, old: Option<&Value>, errors: &mut F
     }
     check_names(wanted, &path.child("names"), errors);
     check_parts(internal, None, &path, old, errors);
-    check_conversion(spec, &path.child("conversion"), errors);
+    check_conversion(spec, old, &path.child("conversion"), errors);
 }
 
 fn check_group(group: &str, path: &FieldPath, errors: &mut FieldErrors) {
@@ -280,7 +281,36 @@ fn check_selectable(fields: &[Value], schema: &Value, path: &FieldPath, errors: 
     }
 }
 
-fn check_conversion(spec: &Value, path: &FieldPath, errors: &mut FieldErrors) {
+/// Whether a bundle holds certificates and nothing else.
+fn is_bundle(base64: &str) -> bool {
+    let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(base64) else { return false };
+    let mut found = false;
+    for pem in x509_parser::pem::Pem::iter_from_buffer(&bytes) {
+        let Ok(pem) = pem else { return false };
+        if pem.label != "CERTIFICATE" || pem.parse_x509().is_err() {
+            return false;
+        }
+        found = true;
+    }
+    found
+}
+
+/// A bundle that nobody can use is let pass before the definition is in use, and where there was one
+/// before.
+fn check_bundle(config: &Value, old: Option<&Value>, path: &FieldPath, errors: &mut FieldErrors) {
+    let Some(old) = old else { return };
+    let conditions = part(old, &["status"]).items("conditions");
+    let before = part(old, &["spec", "conversion", "webhook", "clientConfig"]).text("caBundle");
+    let lax = !objects::conditions::is_true(conditions, "Established")
+        || !before.is_empty() && !is_bundle(before);
+    let bundle = config.text("caBundle");
+    if !lax && !bundle.is_empty() && !is_bundle(bundle) {
+        let why = "unable to load root certificates: unable to parse bytes as PEM block";
+        errors.invalid_str(&path.child("caBundle"), bundle, why);
+    }
+}
+
+fn check_conversion(spec: &Value, old: Option<&Value>, path: &FieldPath, errors: &mut FieldErrors) {
     let Some(conversion) = spec.field("conversion") else { return };
     let strategy = conversion.text("strategy");
     crate::check::required_one_of(errors, &path.child("strategy"), strategy, &["None", "Webhook"]);
@@ -310,6 +340,7 @@ fn check_conversion(spec: &Value, path: &FieldPath, errors: &mut FieldErrors) {
                 (Some(url), None) => check_url(url, &at.child("url"), errors),
                 (None, Some(service)) => check_service(service, &at.child("service"), errors),
             }
+            check_bundle(config, old, &at, errors);
         }
     }
     let at = path.child("conversionReviewVersions");
