@@ -85,7 +85,9 @@ pub(crate) async fn write(
         let Produced { object: mut new, ownership, mut warnings } =
             change.produce(call, old.as_ref())?;
         let old = if call.name().is_empty() { None } else { old };
-        let pinned = check_version(call, &new, old.as_ref(), options.dry_run)?;
+        // The server's own writes are made from whatever is there, and tried again with newer.
+        let pinned = check_version(call, &new, old.as_ref(), options.dry_run)?
+            && ownership != Ownership::Keep;
         codec::default(server, call, &mut new);
         let live = old.as_ref().map(|old| &old.object);
         ownership::track(server, call, options, ownership, &mut new, live);
