@@ -5,6 +5,7 @@ use std::sync::Arc;
 use store::{Event, List, WatchError};
 use tracing::Instrument;
 
+use crate::aggregation;
 use crate::crd;
 use crate::encode;
 use crate::flow;
@@ -27,6 +28,9 @@ pub(crate) fn start(server: &Arc<Server>) {
     follow(server, "flowcontrol.apiserver.k8s.io/", |server, key, record| {
         let object = record.map(encode::parse);
         server.flow.apply(key, object.as_ref());
+    });
+    follow(server, aggregation::SCOPE, |server, key, record| {
+        server.aggregation.apply(key, record);
     });
     let conditions = flow::status::run(server.clone());
     tokio::spawn(conditions.instrument(tracing::info_span!("flow schemas")));

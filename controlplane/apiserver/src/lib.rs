@@ -5,6 +5,7 @@
 //! and `bootstrap`: what is special about a kind is in the `kinds` crate.
 
 pub mod admission;
+pub mod aggregation;
 mod answer;
 pub mod audit;
 pub mod auth;

@@ -18,7 +18,7 @@ use crate::identity::User;
 use crate::negotiate::{self, Form, Offers};
 use crate::route::{self, RequestInfo, ResourcePath, Verb};
 use crate::server::Server;
-use crate::{crd, discovery, health, openapi, subresources, verbs};
+use crate::{aggregation, crd, discovery, health, openapi, subresources, verbs};
 
 /// The largest body of a write: upstream's figure, which etcd's largest value and the overhead of
 /// JSON over protobuf are behind.
@@ -108,6 +108,10 @@ async fn dispatch(
     }
     if let Some(trail) = &mut aside.trail {
         request = trail.body(request, &info).await?;
+    }
+    if let Some(answerer) = server.aggregation.answerer(&info.path) {
+        let answered = aggregation::answer(server, request, &info, &user, answerer);
+        return Box::pin(answered).await;
     }
     match info.resource.clone() {
         // In a box: what a write may go through makes a large future.

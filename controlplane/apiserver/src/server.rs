@@ -14,20 +14,23 @@ use kinds::Registry;
 use objects::ApiError;
 use store::Store;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::admission::allocation::Allocations;
+use crate::aggregation::Aggregation;
 use crate::audit::Audit;
 use crate::auth::rbac::Rbac;
 use crate::auth::tokens::TokenKeys;
 use crate::body::{self, Body, BoxError};
 use crate::codec::Schemas;
 use crate::config::Config;
+use crate::encode::SharedFrames;
 use crate::flow::Flow;
 use crate::identity::User;
 use crate::metrics::Metrics;
 use crate::router;
 use crate::verbs::list;
-use crate::{admission, background, bootstrap, webhook};
+use crate::{admission, aggregation, background, bootstrap, webhook};
 
 /// How long a read waits for a resource version that the view has not reached.
 const REACH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -50,12 +53,16 @@ pub struct Server {
     pub allocations: Allocations,
     /// Who runs when there is too much to do.
     pub flow: Flow,
+    /// Groups that other servers answer.
+    pub aggregation: Aggregation,
     /// The audit log, if there is one.
     pub audit: Option<Arc<Audit>>,
     /// Admission webhooks as configured.
     pub(crate) admission_webhooks: admission::webhooks::Configured,
     /// Connections to webhooks.
     pub webhooks: webhook::Client,
+    /// Frames of watch events, shared by watchers.
+    pub(crate) frames: SharedFrames,
     /// Counters.
     pub metrics: Metrics,
     /// Ends everything that the server does.
@@ -129,10 +136,12 @@ impl ApiServer {
             store,
             registry: ArcSwap::from_pointee(registry),
             schemas: Schemas::new(),
+            frames: SharedFrames::default(),
             rbac: Rbac::default(),
             tokens,
             allocations,
             flow: Flow::default(),
+            aggregation: Aggregation::default(),
             audit,
             admission_webhooks: admission::webhooks::Configured::default(),
             webhooks: webhook::Client::default(),
@@ -142,6 +151,8 @@ impl ApiServer {
         });
         background::start(&server);
         bootstrap::run(&server).await?;
+        let aggregated = aggregation::run(server.clone());
+        tokio::spawn(aggregated.instrument(tracing::info_span!("aggregation")));
         Ok(Self { server })
     }
 

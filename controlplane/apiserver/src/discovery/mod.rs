@@ -8,6 +8,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
 
+use crate::aggregation;
 use crate::answer::{self, Answer};
 use crate::body;
 use crate::negotiate::{self, Form, Offers};
@@ -20,7 +21,7 @@ pub(crate) fn answer(server: &Server, headers: &HeaderMap, path: &str) -> Option
     if let ["api" | "apis"] = parts.as_slice() {
         let core = parts[0] == "api";
         if let Some(form) = wants_aggregated(headers) {
-            return Some(aggregated(&registry, headers, core, form));
+            return Some(aggregated(server, &registry, headers, core, form));
         }
     }
     let form = match negotiate::accept(headers, None, Offers::Whole, false) {
@@ -29,11 +30,20 @@ pub(crate) fn answer(server: &Server, headers: &HeaderMap, path: &str) -> Option
     };
     let document = match parts.as_slice() {
         ["api"] => Some(legacy::versions(&server.config)),
-        ["apis"] => Some(legacy::groups(&registry)),
+        ["apis"] => {
+            let mut document = legacy::groups(&registry);
+            if let Some(groups) = document["groups"].as_array_mut() {
+                groups.extend(aggregation::discovery::groups(server));
+            }
+            Some(document)
+        }
         ["api", version] => legacy::resources(&registry, "", version),
         ["apis", group] => match legacy::group(&registry, group) {
             Some(document) => Some(document),
-            None => return Some(answer::page_not_found()),
+            None => match aggregation::discovery::group(server, group) {
+                Some(document) => Some(document),
+                None => return Some(answer::page_not_found()),
+            },
         },
         ["apis", group, version] => match legacy::resources(&registry, group, version) {
             Some(document) => Some(document),
@@ -74,12 +84,17 @@ fn wants_aggregated(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 fn aggregated(
+    server: &Server,
     registry: &kinds::Registry,
     headers: &HeaderMap,
     core: bool,
     version: &str,
 ) -> Answer {
-    let document = aggregated::document(registry, core, version).to_string();
+    let mut document = aggregated::document(registry, core, version);
+    if let Some(items) = document["items"].as_array_mut().filter(|_| !core) {
+        items.extend(aggregation::discovery::items(server));
+    }
+    let document = document.to_string();
     let etag = format!("\"{}\"", hex::encode_upper(Sha256::digest(&document)));
     let known = headers
         .get(IF_NONE_MATCH)

@@ -34,14 +34,14 @@ const REFUSAL_MAX_BYTES: usize = 64 * 1024;
 
 /// Where a kubelet listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     node: String,
     address: IpAddr,
     port: u16,
 }
 
 /// Where the kubelet of a node listens.
-pub(super) fn place(server: &Server, node: &str) -> Result<Place, ApiError> {
+pub(crate) fn place(server: &Server, node: &str) -> Result<Place, ApiError> {
     let record = server.store.get(&format!("/nodes//{node}"));
     let Some(record) = record else {
         return Err(ApiError::not_found(&GroupResource::new("", "nodes"), node));
@@ -110,7 +110,7 @@ impl Place {
 }
 
 /// Sends a request on a connection of its own.
-pub(super) async fn send(
+pub(crate) async fn send(
     server: &Server,
     place: &Place,
     mut request: Request<Body>,

@@ -2,10 +2,10 @@
 
 mod binding;
 mod eviction;
-mod kubelet;
+pub(crate) mod kubelet;
 mod log;
 mod port_forward;
-mod proxy;
+pub(crate) mod proxy;
 pub(crate) mod relay;
 mod remote_command;
 pub(crate) mod reviews;

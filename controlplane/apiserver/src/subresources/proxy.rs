@@ -277,7 +277,7 @@ fn service_port(service: &Value, named: &Named<'_>) -> Result<String, ApiError> 
 }
 
 /// Ready addresses with the port of this name. PURE.
-fn addresses(endpoints: &Value, port: &str) -> Vec<SocketAddr> {
+pub(crate) fn addresses(endpoints: &Value, port: &str) -> Vec<SocketAddr> {
     let mut found = Vec::new();
     for subset in endpoints.list_at(&["subsets"]) {
         let mut ports = subset.list_at(&["ports"]).iter();
