@@ -90,12 +90,26 @@ async fn open_store(config: &Config, supervisor: &mut Supervisor) -> Result<stor
     let folder = config.data_dir.join("server/store");
     let encryption = config.encryption_config.as_deref().map(ConfigFile::read).transpose()?;
     let in_force = encryption.as_ref().map(|file| Arc::clone(&file.encryption)).unwrap_or_default();
-    let backend = store::EmbeddedBackend::open_encrypted(&folder, in_force)
-        .await
-        .with_context(|| format!("open the store in {}", folder.display()))?;
-    let store = store::Store::open(Box::new(backend), store::Options::default())
-        .await
-        .with_context(|| format!("load the store in {}", folder.display()))?;
+    let options = store::Options::default();
+    let store = match &config.etcd {
+        None => {
+            let backend = store::EmbeddedBackend::open_encrypted(&folder, in_force)
+                .await
+                .with_context(|| format!("open the store in {}", folder.display()))?;
+            store::Store::open(Box::new(backend), options)
+                .await
+                .with_context(|| format!("load the store in {}", folder.display()))?
+        }
+        Some(etcd) => {
+            let endpoints = etcd.endpoints.join(",");
+            let backend = store::EtcdBackend::open(etcd.clone())
+                .await
+                .with_context(|| format!("open the store in etcd at {endpoints}"))?;
+            store::Store::open_shared(Arc::new(backend.encrypted(in_force)), options)
+                .await
+                .with_context(|| format!("load the store from etcd at {endpoints}"))?
+        }
+    };
     if let Some(file) = encryption {
         let (store, shutdown) = (store.clone(), supervisor.shutdown());
         supervisor.start("encryption", async move {

@@ -70,6 +70,19 @@ pub(crate) struct Settings {
     /// Read again every minute; what is stored is then encrypted anew.
     #[arg(long, value_name = "FILE")]
     pub(crate) encryption_provider_config: Option<PathBuf>,
+    /// Members of the etcd cluster that keeps the state: http[s]://HOST:PORT
+    /// [default: none, the state is in DATA_DIR].
+    #[arg(long, value_name = "URL")]
+    pub(crate) datastore_endpoint: Vec<String>,
+    /// PEM file with the authority of etcd's certificates.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) datastore_cafile: Option<PathBuf>,
+    /// PEM file with this server's certificate for etcd.
+    #[arg(long, value_name = "FILE", requires = "datastore_keyfile")]
+    pub(crate) datastore_certfile: Option<PathBuf>,
+    /// PEM file with its key.
+    #[arg(long, value_name = "FILE", requires = "datastore_certfile")]
+    pub(crate) datastore_keyfile: Option<PathBuf>,
     /// Kubernetes audit `Policy`: how much of which request is recorded [default: none].
     #[arg(long, value_name = "FILE")]
     pub(crate) audit_policy_file: Option<PathBuf>,
@@ -142,10 +155,24 @@ pub(crate) struct Config {
     pub(crate) kubeconfig: PathBuf,
     pub(crate) encryption_config: Option<PathBuf>,
     pub(crate) audit: Option<AuditSettings>,
+    pub(crate) etcd: Option<store::EtcdConfig>,
     pub(crate) disable_node: bool,
 }
 
 impl Settings {
+    fn etcd_config(&self, file: &Self) -> Option<store::EtcdConfig> {
+        let endpoints = [&self.datastore_endpoint[..], &file.datastore_endpoint].concat();
+        let path = |own: &Option<PathBuf>, other: &Option<PathBuf>| own.clone().or(other.clone());
+        let certificate = path(&self.datastore_certfile, &file.datastore_certfile);
+        let key = path(&self.datastore_keyfile, &file.datastore_keyfile);
+        (!endpoints.is_empty()).then(|| store::EtcdConfig {
+            endpoints,
+            prefix: "/skeg".into(),
+            ca_file: path(&self.datastore_cafile, &file.datastore_cafile),
+            identity_files: certificate.zip(key),
+        })
+    }
+
     fn audit_settings(&self, file: &Self, folders: &Folders, policy: PathBuf) -> AuditSettings {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         let path = self.audit_log_path.clone().or(file.audit_log_path.clone());
@@ -173,6 +200,7 @@ impl Settings {
         let folders = Folders { data_dir, run_dir };
         let audit = self.audit_policy_file.clone().or_else(|| file.audit_policy_file.clone());
         let audit = audit.map(|policy| self.audit_settings(&file, &folders, policy));
+        let etcd = self.etcd_config(&file);
         let node_ip = match self.node_ip.or(file.node_ip) {
             Some(address) => address,
             None => crate::uplink::address()
@@ -189,6 +217,7 @@ impl Settings {
                 .or(file.write_kubeconfig)
                 .unwrap_or_else(|| folders.data().join("server/admin.kubeconfig")),
             audit,
+            etcd,
             encryption_config: self.encryption_provider_config.or(file.encryption_provider_config),
             data_dir: folders.data(),
             run_dir: folders.run(),

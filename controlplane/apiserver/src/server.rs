@@ -70,14 +70,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Waits until the view has reached a `resourceVersion` that a client sent (`""` and `"0"` are
-    /// any).
+    /// Waits until the view has reached a `resourceVersion` that a client sent. `""` is the newest
+    /// there is, of whatever server; `"0"` is any.
     ///
     /// # Errors
     /// 400 for no number, 504 if it takes too long.
     pub async fn reach(&self, version: &str) -> Result<(), ApiError> {
-        if version.is_empty() || version == "0" {
-            return Ok(());
+        match version {
+            "0" => return Ok(()),
+            // At once unless other servers write to the same store.
+            "" => {
+                let newest = tokio::time::timeout(REACH_TIMEOUT, self.store.consistent()).await;
+                return match newest {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(error)) => Err(crate::pipeline::unavailable(&error)),
+                    Err(_) => Err(ApiError::timeout("the store does not say what is newest")),
+                };
+            }
+            _ => {}
         }
         let asked: u64 = version.parse().map_err(|_| list::bad_version(version))?;
         let current = self.store.revision();

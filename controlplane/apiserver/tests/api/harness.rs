@@ -60,10 +60,14 @@ impl Api {
 
     /// Starts a server whose configuration `change` has altered.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(store::Store::in_memory().await, change).await
+    }
+
+    /// The same on a store of the caller's.
+    pub(crate) async fn start_on(store: store::Store, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config();
         change(&mut config);
         let shutdown = CancellationToken::new();
-        let store = store::Store::in_memory().await;
         let server = ApiServer::start(config, store, kinds::builtin(), shutdown.clone())
             .await
             .expect("the server starts");

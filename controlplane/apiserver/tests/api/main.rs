@@ -3,6 +3,7 @@
 mod audit;
 mod crd;
 mod crd_convert;
+mod etcd;
 mod flow;
 mod harness;
 mod objects;
