@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use apiserver::ApiServer;
+use apiserver::admission::optional::AdmissionConfig;
 use informer::{Object, Source, View, reflect};
 use ipnet::IpNet;
 use tokio::net::TcpListener;
@@ -138,6 +139,7 @@ fn api_config(
         anonymous: true,
         kubelet_tls: identities.kubelet_client_tls()?,
         event_ttl: EVENT_TTL,
+        admission: AdmissionConfig { rules: config.admission_rules.iter().copied().collect() },
         audit: config.audit.as_ref().map(audit_config).transpose()?,
         build: "skeg".into(),
     })

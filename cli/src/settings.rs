@@ -99,6 +99,10 @@ pub(crate) struct Settings {
     /// Size in MiB at which the audit log is rotated [default: 100].
     #[arg(long, value_name = "MIB")]
     pub(crate) audit_log_maxsize: Option<u32>,
+    /// Admission rules that are off by default: AlwaysPullImages, DenyServiceExternalIPs,
+    /// ExtendedResourceToleration, OwnerReferencesPermissionEnforcement.
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    pub(crate) enable_admission_plugins: Vec<String>,
     /// Does not run pods on this server.
     #[arg(long)]
     #[serde(default)]
@@ -154,6 +158,7 @@ pub(crate) struct Config {
     pub(crate) tls_san: Vec<String>,
     pub(crate) kubeconfig: PathBuf,
     pub(crate) encryption_config: Option<PathBuf>,
+    pub(crate) admission_rules: Vec<apiserver::admission::optional::Rule>,
     pub(crate) audit: Option<AuditSettings>,
     pub(crate) etcd: Option<store::EtcdConfig>,
     pub(crate) disable_node: bool,
@@ -211,11 +216,17 @@ impl Settings {
             None => host_name()?,
         };
         let labels = [self.node_label, file.node_label].concat();
+        let rules = [self.enable_admission_plugins, file.enable_admission_plugins].concat();
         Ok(Config {
             kubeconfig: self
                 .write_kubeconfig
                 .or(file.write_kubeconfig)
                 .unwrap_or_else(|| folders.data().join("server/admin.kubeconfig")),
+            admission_rules: rules
+                .iter()
+                .map(|rule| rule.parse().map_err(anyhow::Error::msg))
+                .collect::<Result<_>>()
+                .context("--enable-admission-plugins")?,
             audit,
             etcd,
             encryption_config: self.encryption_provider_config.or(file.encryption_provider_config),

@@ -76,6 +76,7 @@ async fn main() -> Result<(), Error> {
         anonymous: true,
         kubelet_tls: Arc::new(kubelet_tls),
         event_ttl: Duration::from_secs(3600),
+        admission: apiserver::admission::optional::AdmissionConfig::default(),
         audit: None,
         build: "skeg".into(),
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::admission::optional::AdmissionConfig;
 use crate::audit::AuditConfig;
 
 /// Configuration of an API server. There are no defaults here: the composition root has them.
@@ -35,6 +36,8 @@ pub struct Config {
     pub kubelet_tls: Arc<rustls::ClientConfig>,
     /// How long an Event is kept.
     pub event_ttl: Duration,
+    /// What is chosen about admission.
+    pub admission: AdmissionConfig,
     /// The audit log, if there is to be one.
     pub audit: Option<AuditConfig>,
     /// Text after the `+` of `gitVersion`.

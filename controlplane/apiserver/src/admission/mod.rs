@@ -11,6 +11,7 @@ mod in_use_protection;
 mod limit_ranger;
 mod namespace;
 pub(crate) mod node_restriction;
+pub mod optional;
 mod pod_security;
 mod priority;
 mod quota;
@@ -142,6 +143,7 @@ fn built_in(
         service::keep_allocated(new, &old.object);
     }
     topology_labels::mutate(admission, new, creating);
+    optional::mutate(admission, new, old.map(|old| &old.object));
     Ok(())
 }
 
@@ -158,6 +160,7 @@ pub async fn admit(
     pod_security::check(admission, new, old.map(|old| &old.object))?;
     claim_resize::check(admission, new, old.map(|old| &old.object))?;
     certificates::check(admission, new, old.map(|old| &old.object))?;
+    optional::check(admission, new, old.map(|old| &old.object))?;
     if admission.is_core("services") {
         service::allocate(admission, new, old.map(|old| &old.object))?;
     }

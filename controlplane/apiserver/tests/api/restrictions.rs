@@ -133,3 +133,31 @@ async fn claims_grow_only_where_their_class_lets_them() {
     let refused = api.admin().patch("merge-patch+json", &path, &more).await.expect(403);
     assert!(message(&refused).contains("only dynamically provisioned pvc can be resized"));
 }
+
+#[tokio::test]
+async fn optional_rules_are_off_until_they_are_named() {
+    use apiserver::admission::optional::Rule;
+    let pods = "/api/v1/namespaces/ns/pods";
+    let service = json!({"metadata": {"name": "s"}, "spec": {
+        "ports": [{"port": 80}], "externalIPs": ["192.0.2.1"]}});
+    let services = "/api/v1/namespaces/ns/services";
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [
+        {"name": "a", "image": "i:1", "imagePullPolicy": "Never"}]}});
+    let plain = Api::start().await;
+    namespace(&plain, "ns").await;
+    plain.admin().post(services, &service).await.expect(201);
+    let made = plain.admin().post(pods, &pod).await.expect(201);
+    assert_eq!(made["spec"]["containers"][0]["imagePullPolicy"], "Never");
+    let strict = Api::start_with(|config| {
+        config.admission.rules = [Rule::AlwaysPullImages, Rule::DenyServiceExternalIPs].into();
+    })
+    .await;
+    namespace(&strict, "ns").await;
+    let refused = strict.admin().post(services, &service).await.expect(403);
+    assert_eq!(
+        message(&refused),
+        "services \"s\" is forbidden: Use of external IPs is denied by admission control"
+    );
+    let made = strict.admin().post(pods, &pod).await.expect(201);
+    assert_eq!(made["spec"]["containers"][0]["imagePullPolicy"], "Always");
+}

@@ -280,6 +280,7 @@ fn api_config() -> apiserver::Config {
         anonymous: true,
         kubelet_tls: Arc::new(kubelet_tls),
         event_ttl: Duration::from_secs(3600),
+        admission: apiserver::admission::optional::AdmissionConfig::default(),
         audit: None,
         build: "test".into(),
     }
