@@ -8,6 +8,7 @@
 //! marshallers of 1.36. Zero values that the receiver cannot tell from absent ones are left out,
 //! where Go's marshallers write them.
 
+mod lists;
 mod read;
 mod text;
 mod wire;
@@ -17,6 +18,8 @@ use serde_json::Value;
 
 use crate::decode::{self, DecodeError, Decoded, Leaves};
 use crate::schema::Schema;
+
+pub use lists::ListWriter;
 
 /// The first bytes of every object.
 pub const MAGIC: &[u8; 4] = b"k8s\0";

@@ -5,10 +5,15 @@
 //! `kind` and `apiVersion`) is a slice of it, and another version with the same fields is another
 //! head on the same slice.
 
+mod shared;
+pub(crate) mod wire;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use kinds::Kind;
 use serde_json::Value;
 use store::{Payload, Record};
+
+pub(crate) use shared::{FrameKey, SharedFrames};
 
 /// `{"kind":K,"apiVersion":V,`: what the stored JSON of a type begins with.
 pub(crate) fn head(kind: &str, api_version: &str) -> String {

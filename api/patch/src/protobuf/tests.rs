@@ -80,6 +80,35 @@ fn crds_and_lists() {
 }
 
 #[test]
+fn lists_item_by_item_have_the_same_bytes() {
+    let mut list = json!({
+        "apiVersion": "v1", "kind": "ConfigMapList",
+        "metadata": {"resourceVersion": "7", "remainingItemCount": 3},
+        "items": [{"metadata": {"name": "a"}, "data": {"k": "v"}}, {"metadata": {}}],
+    });
+    let schema = for_kind("v1", "ConfigMapList").unwrap();
+    let wanted = encode(&list, &schema).unwrap();
+    let writer = ListWriter::new(&schema).unwrap();
+    let mut items = Vec::new();
+    for item in list["items"].take().as_array().unwrap() {
+        writer.item(&mut items, item).unwrap();
+    }
+    let mut bytes = writer.start(&list, items.len()).unwrap();
+    bytes.append(&mut items);
+    bytes.extend_from_slice(ListWriter::END);
+    assert_eq!(bytes, wanted);
+    for kind in crate::schema::builtin_names() {
+        let schema = builtin(kind).unwrap();
+        let structure = schema.as_struct().unwrap();
+        let of_objects = structure.is_object && !structure.wire.is_empty();
+        if of_objects && structure.field("items").is_some() {
+            assert!(ListWriter::new(&schema).is_some(), "{kind}");
+        }
+    }
+    assert!(ListWriter::new(&for_kind("v1", "Pod").unwrap()).is_none());
+}
+
+#[test]
 fn malformed_bytes_are_errors() {
     let schema = for_kind("v1", "Pod").unwrap();
     for bytes in [

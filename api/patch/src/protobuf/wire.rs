@@ -4,7 +4,7 @@ use crate::decode::DecodeError;
 
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
-const BYTES: u32 = 2;
+pub(super) const BYTES: u32 = 2;
 const FIXED32: u32 = 5;
 
 /// A field as it stands in a message.
@@ -128,7 +128,7 @@ pub(super) fn take_varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
     Err(malformed("integer overflow"))
 }
 
-fn put_raw_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn put_raw_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(u8::try_from(value & 0x7f).expect("seven bits") | 0x80);
         value >>= 7;
@@ -136,7 +136,7 @@ fn put_raw_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(u8::try_from(value).expect("less than 0x80"));
 }
 
-fn put_tag(out: &mut Vec<u8>, number: u32, kind: u32) {
+pub(super) fn put_tag(out: &mut Vec<u8>, number: u32, kind: u32) {
     put_raw_varint(out, u64::from(number) << 3 | u64::from(kind));
 }
 

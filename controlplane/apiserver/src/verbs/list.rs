@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use objects::{ApiError, FieldErrors, FieldPath, GroupKind};
+use patch::protobuf::ListWriter;
 use serde_json::{Map, Value, json};
 use store::{List, Page, ReadError, Record};
 
@@ -41,6 +42,11 @@ pub(crate) async fn list(server: &Server, call: &Call) -> Result<Answer, ApiErro
     let plain = form.encoding == Encoding::Json && form.shape == Shape::Whole && !form.pretty;
     if plain {
         return Ok(stream(call, found));
+    }
+    if form.encoding == Encoding::Protobuf
+        && let Some(answer) = wire(call, form, &found).await
+    {
+        return Ok(answer);
     }
     shaped(call, form, found)
 }
@@ -344,6 +350,29 @@ fn stream(call: &Call, found: Found) -> Answer {
     });
     *answer.body_mut() = body::stream(chunks);
     if gzip { answer::compress(answer, size) } else { answer }
+}
+
+/// A list in protobuf; `None` for what has no such form.
+async fn wire(call: &Call, form: Form, found: &Found) -> Option<Answer> {
+    let (api_version, kind) = match form.shape {
+        Shape::Table => return None,
+        Shape::Whole => (call.kind.api_version(), call.kind.names.list_kind.as_str()),
+        Shape::Partial | Shape::PartialList => {
+            ("meta.k8s.io/v1".to_string(), "PartialObjectMetadataList")
+        }
+    };
+    let writer = ListWriter::new(&patch::schema::for_kind(&api_version, kind)?)?;
+    let list = json!({"apiVersion": api_version, "kind": kind, "metadata": found.metadata});
+    let show = |record: &Record| {
+        let object = call.object(record);
+        if form.shape == Shape::Whole { object } else { table::partial(&object) }
+    };
+    let pieces = encode::wire::list(&writer, &list, &found.records, show).await.ok()?;
+    let size = pieces.iter().map(Bytes::len).sum();
+    let mut answer = answer::bytes(200, Encoding::Protobuf.media_type(), Bytes::new());
+    answer.headers_mut().remove(http::header::CONTENT_LENGTH);
+    *answer.body_mut() = body::pieces(pieces);
+    Some(if answer::reads_gzip(&call.headers) { answer::compress(answer, size) } else { answer })
 }
 
 fn shaped(call: &Call, form: Form, found: Found) -> Result<Answer, ApiError> {

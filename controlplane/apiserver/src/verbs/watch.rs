@@ -16,7 +16,7 @@ use crate::answer::{self, Answer};
 use crate::body;
 use crate::call::Call;
 use crate::crd;
-use crate::encode;
+use crate::encode::{self, FrameKey};
 use crate::negotiate::{self, Encoding, Form, Offers, Shape};
 use crate::select::Selection;
 use crate::server::Server;
@@ -55,6 +55,7 @@ pub(crate) async fn watch(server: &Arc<Server>, call: &Call) -> Result<Answer, A
         include,
         columns_sent: false,
         bookmarks: call.query.flag("allowWatchBookmarks"),
+        server: server.clone(),
     };
     let (watch, first) = match open(server, call, &scope, secs).await? {
         Opened::Running { watch, initial, mark_end } => {
@@ -150,6 +151,7 @@ struct Frames {
     /// A Table's columns come with the first row only.
     columns_sent: bool,
     bookmarks: bool,
+    server: Arc<Server>,
 }
 
 impl Frames {
@@ -197,17 +199,39 @@ impl Frames {
     /// selected is added or deleted for the client.
     fn event(&mut self, out: &mut BytesMut, event: &Event) {
         match event {
-            Event::Created(new) if self.matches(new) => self.put(out, "ADDED", new),
+            Event::Created(new) if self.matches(new) => self.put_shared(out, "ADDED", new),
             Event::Created(_) => {}
             Event::Updated(new, old) => match (self.matches(new), self.matches(old)) {
-                (true, true) => self.put(out, "MODIFIED", new),
-                (true, false) => self.put(out, "ADDED", new),
+                (true, true) => self.put_shared(out, "MODIFIED", new),
+                (true, false) => self.put_shared(out, "ADDED", new),
                 (false, true) => self.put_left(out, old, new.revision),
                 (false, false) => {}
             },
-            Event::Deleted(last, old) if self.matches(old) => self.put(out, "DELETED", last),
+            Event::Deleted(last, old) if self.matches(old) => {
+                self.put_shared(out, "DELETED", last);
+            }
             Event::Deleted(..) => {}
         }
+    }
+
+    /// As [`Self::put`], with the frame that another watcher has encoded. Not so for Tables, whose
+    /// cells depend on the time, nor for custom resources, whose bytes depend on their definition.
+    fn put_shared(&mut self, out: &mut BytesMut, event: &'static str, record: &Record) {
+        let stored = self.form.shape == Shape::Whole && self.form.encoding == Encoding::Json;
+        let custom = self.call.kind.definition.is_some();
+        if stored || custom || self.form.shape == Shape::Table {
+            self.put(out, event, record);
+            return;
+        }
+        let api_version = self.call.kind.api_version();
+        let key = FrameKey { revision: record.revision, event, form: self.form, api_version };
+        let server = self.server.clone();
+        let frame = server.frames.get(key, || {
+            let mut frame = BytesMut::new();
+            self.put(&mut frame, event, record);
+            frame.freeze()
+        });
+        out.put_slice(&frame);
     }
 
     fn put(&mut self, out: &mut BytesMut, kind: &str, record: &Record) {
