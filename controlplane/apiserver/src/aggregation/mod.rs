@@ -57,7 +57,7 @@ impl Aggregation {
     /// Takes note of an APIService, or of its end.
     pub(crate) fn apply(&self, key: &str, record: Option<&Record>) {
         let name = key.rsplit('/').next().unwrap_or_default();
-        let object: Option<Value> = record.map(|record| encode::parse(record));
+        let object: Option<Value> = record.map(encode::parse);
         self.table.apply(name, object.as_ref());
         self.changed.notify_one();
     }

@@ -1,5 +1,6 @@
 //! Requests to an API server in this process, on a store in memory: no socket, no controllers.
 
+mod aggregation;
 mod audit;
 mod crd;
 mod crd_convert;
