@@ -97,7 +97,7 @@ fn lists_item_by_item_have_the_same_bytes() {
     bytes.append(&mut items);
     bytes.extend_from_slice(ListWriter::END);
     assert_eq!(bytes, wanted);
-    for kind in crate::schema::builtin_names() {
+    for kind in builtin_names() {
         let schema = builtin(kind).unwrap();
         let structure = schema.as_struct().unwrap();
         let of_objects = structure.is_object && !structure.wire.is_empty();
