@@ -51,6 +51,34 @@ fn every_kubectl_streams() -> Result<()> {
             .and_then(|()| forward(&kubectl, &cluster));
         checked.with_context(|| cluster.log_tails(20)).with_context(|| program.clone())?;
     }
+    proxy(&kubectl)?;
+    top(&kubectl)
+}
+
+/// Pods and nodes by way of the API server, and what is below a redirect.
+fn proxy(kubectl: &Kubectl) -> Result<()> {
+    for path in ["web", "web:8080", "web:http", "http:web:8080"] {
+        let path = format!("/api/v1/namespaces/default/pods/{path}/proxy/");
+        let answer = kubectl.run(&["get", "--raw", &path])?;
+        ensure!(answer.contains("web v1"), "{path}: {answer:?}");
+    }
+    for path in ["/api/v1/nodes/n1/proxy/healthz", "/api/v1/nodes/n1:10250/proxy/healthz"] {
+        ensure!(kubectl.run(&["get", "--raw", path])? == "ok", "{path}");
+    }
+    let nobody = ["get", "--raw", "/api/v1/namespaces/default/pods/web:9/proxy/"];
+    let refused = kubectl.run_failing(&nobody)?;
+    ensure!(refused.contains("connection refused"), "{refused}");
+    Ok(())
+}
+
+/// `kubectl top`, all and selected.
+fn top(kubectl: &Kubectl) -> Result<()> {
+    let nodes = kubectl.run(&["top", "nodes", "--no-headers"])?;
+    ensure!(nodes.starts_with("n1 "), "top nodes: {nodes:?}");
+    let pods = kubectl.run(&["top", "pods", "--no-headers", "--containers"])?;
+    ensure!(pods.lines().count() == 2 && pods.contains("shell"), "top pods: {pods:?}");
+    let selected = kubectl.run(&["top", "pods", "--no-headers", "-l", "app=web"])?;
+    ensure!(selected.lines().count() == 1 && selected.starts_with("web "), "{selected:?}");
     Ok(())
 }
 
