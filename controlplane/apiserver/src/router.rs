@@ -190,6 +190,12 @@ async fn resource(
         notes: aside.notes.clone(),
     };
     check_scope(&call)?;
+    // What is judged by what is stored must see what other servers have written; reads say
+    // themselves how new an answer they want.
+    let reads = matches!(call.verb, Verb::Get | Verb::List | Verb::Watch);
+    if !reads || !call.path.subresource.is_empty() {
+        server.reach("").await?;
+    }
     if !call.path.subresource.is_empty() {
         return subresources::answer(server, call, Request::from_parts(head, body)).await;
     }
