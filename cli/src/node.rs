@@ -179,6 +179,7 @@ fn kubelet_config(
         seccomp_dir: data_dir.join("seccomp"),
         data_dir,
         reserved: RESERVED,
+        eviction_hard: config.eviction_hard,
         unsafe_sysctls: Vec::new(),
         log_max_bytes: LOG_MAX_BYTES,
         log_max_files: LOG_MAX_FILES,

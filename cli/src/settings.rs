@@ -45,6 +45,10 @@ pub(crate) struct Settings {
     /// Most pods on this node [default: 250].
     #[arg(long)]
     pub(crate) max_pods: Option<u32>,
+    /// Below what the node is under pressure: SIGNAL<AMOUNT, several with commas between
+    /// [default: memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,pid.available<1000].
+    #[arg(long, value_name = "SIGNAL<AMOUNT")]
+    pub(crate) eviction_hard: Option<String>,
     /// Address of cluster DNS [default: 10.96.0.10].
     #[arg(long)]
     pub(crate) cluster_dns: Option<IpAddr>,
@@ -150,6 +154,7 @@ pub(crate) struct Config {
     pub(crate) service_cgroup: Option<PathBuf>,
     pub(crate) plain_http_registries: Vec<String>,
     pub(crate) max_pods: u32,
+    pub(crate) eviction_hard: kubelet::EvictionThresholds,
     pub(crate) cluster_dns: IpAddr,
     pub(crate) cluster_domain: String,
     pub(crate) cluster_cidr: String,
@@ -216,6 +221,10 @@ impl Settings {
             None => host_name()?,
         };
         let labels = [self.node_label, file.node_label].concat();
+        let eviction_hard = match self.eviction_hard.or(file.eviction_hard) {
+            Some(text) => text.parse().context("--eviction-hard")?,
+            None => kubelet::EvictionThresholds::default(),
+        };
         let rules = [self.enable_admission_plugins, file.enable_admission_plugins].concat();
         Ok(Config {
             kubeconfig: self
@@ -240,6 +249,7 @@ impl Settings {
             plain_http_registries: [self.plain_http_registry, file.plain_http_registry].concat(),
             // Upstream's 110 is too few for a large node; a /24 holds 254 addresses.
             max_pods: self.max_pods.or(file.max_pods).unwrap_or(250),
+            eviction_hard,
             cluster_dns: self
                 .cluster_dns
                 .or(file.cluster_dns)

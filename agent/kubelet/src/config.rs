@@ -13,6 +13,8 @@ use kube::Client;
 use network::PodNetwork;
 use runtime::Runtime;
 
+use crate::eviction::EvictionThresholds;
+
 /// A port of the node that leads to a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {
@@ -91,6 +93,8 @@ pub struct Config {
     pub seccomp_dir: PathBuf,
     /// Kept for the node itself.
     pub reserved: Reserved,
+    /// When the node is under pressure.
+    pub eviction_hard: EvictionThresholds,
     /// Sysctls that pods may set although they are not known to be safe; `name` or `prefix.*`.
     pub unsafe_sysctls: Vec<String>,
     /// Container logs are rotated at this size.

@@ -16,6 +16,7 @@ mod act;
 mod admission;
 mod config;
 mod context;
+mod eviction;
 mod machine;
 mod node;
 mod observe;
@@ -38,4 +39,5 @@ mod watched;
 mod worker;
 
 pub use config::{Config, Deps, HostPort, HostPorts, NoHostPorts, Reserved, ServerConfig};
+pub use eviction::{EvictionThresholds, ThresholdError};
 pub use run::{Error, run};

@@ -41,6 +41,8 @@ pub(crate) struct Free {
     pub(crate) inodes: i64,
     pub(crate) inodes_all: i64,
     pub(crate) pids: i64,
+    /// Most process ids at a time.
+    pub(crate) pids_max: i64,
 }
 
 fn read(path: &str) -> String {
@@ -114,6 +116,7 @@ impl Machine {
             inodes: disk.free_inodes,
             inodes_all: disk.all_inodes,
             pids: self.pids_max - threads,
+            pids_max: self.pids_max,
         }
     }
 }

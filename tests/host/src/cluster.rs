@@ -285,6 +285,8 @@ fn start(skeg: &Path, host: &Host, args: &[String]) -> Result<i32> {
         .args(args)
         .args(["--node-name", &host.name, "--node-ip", &host.address])
         .args(["--cgroup-root", &host.cgroup])
+        // A full disk is the machine's affair, not a fault of what is tested.
+        .args(["--eviction-hard", "memory.available<100Mi,nodefs.available<50Mi"])
         .args(["--service-cgroup".as_ref(), service_cgroup(host)?.as_os_str()])
         .args(["--data-dir".as_ref(), host.data_dir.as_os_str()])
         .args(["--run-dir".as_ref(), host.run_dir.as_os_str()])

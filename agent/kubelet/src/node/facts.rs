@@ -12,13 +12,6 @@ use crate::machine::{Free, Machine};
 
 /// Most images that are listed, the largest first. Source: `nodeStatusMaxImages`.
 const IMAGES_MAX: usize = 50;
-/// Less free memory than this is pressure. Source: the kubelet's default `evictionHard`.
-const MEMORY_MIN_BYTES: i64 = 100 << 20;
-/// A smaller share of free disk or inodes than this is pressure, in percent.
-const DISK_MIN_PERCENT: i64 = 10;
-const INODES_MIN_PERCENT: i64 = 5;
-/// Fewer free process ids than this is pressure.
-const PIDS_MIN: i64 = 1000;
 
 /// What a Node's status is made from.
 pub(super) struct NodeFacts {
@@ -36,25 +29,6 @@ impl NodeFacts {
     /// Pods can be given addresses and run.
     pub(super) fn is_ready(&self) -> bool {
         self.pod_cidr.is_some()
-    }
-}
-
-/// What there is too little of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pressure {
-    pub(crate) memory: bool,
-    pub(crate) disk: bool,
-    pub(crate) pids: bool,
-}
-
-/// Compares what is free with the limits.
-pub(crate) fn pressure(free: Free, storage_bytes: i64) -> Pressure {
-    let below = |free: i64, all: i64, percent: i64| all > 0 && free < all / 100 * percent;
-    Pressure {
-        memory: free.memory_bytes < MEMORY_MIN_BYTES,
-        disk: below(free.storage_bytes, storage_bytes, DISK_MIN_PERCENT)
-            || below(free.inodes, free.inodes_all, INODES_MIN_PERCENT),
-        pids: free.pids < PIDS_MIN,
     }
 }
 
@@ -110,7 +84,9 @@ pub(super) fn status(facts: &NodeFacts, now: Timestamp) -> Value {
 }
 
 fn conditions(facts: &NodeFacts, now: Timestamp) -> Vec<Value> {
-    let pressure = pressure(facts.free, facts.machine.storage_bytes);
+    let machine = &facts.machine;
+    let thresholds = &facts.config.eviction_hard;
+    let pressure = thresholds.pressure(facts.free, machine.memory_bytes, machine.storage_bytes);
     let pressed = |kind, holds: bool, noun: &str| {
         let (reason, verb) = if holds {
             (format!("KubeletHasInsufficient{noun}"), "has insufficient")
@@ -167,30 +143,4 @@ fn images(images: &[Image]) -> Vec<Value> {
         Value::Object(entry)
     });
     shown.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pressure_is_what_is_below_the_limits() {
-        let free = |memory_bytes, storage_bytes, inodes| Free {
-            memory_bytes,
-            storage_bytes,
-            inodes,
-            inodes_all: 1000,
-            pids: 5000,
-        };
-        for (free, wanted) in [
-            (free(1 << 30, 500, 500), (false, false)),
-            (free(1 << 20, 500, 500), (true, false)),
-            (free(1 << 30, 99, 500), (false, true)),
-            (free(1 << 30, 500, 49), (false, true)),
-        ] {
-            let pressure = pressure(free, 1000);
-            assert_eq!((pressure.memory, pressure.disk), wanted, "{free:?}");
-            assert!(!pressure.pids);
-        }
-    }
 }

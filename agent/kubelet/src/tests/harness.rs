@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::api::Api;
-use crate::{Config, Deps, NoHostPorts, Reserved, ServerConfig, run};
+use crate::{Config, Deps, EvictionThresholds, NoHostPorts, Reserved, ServerConfig, run};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -122,6 +122,7 @@ impl TestNode {
             resolv_conf: "/etc/resolv.conf".into(),
             seccomp_dir: "/seccomp".into(),
             reserved: Reserved { cpu_millis: 0, memory_bytes: 0 },
+            eviction_hard: EvictionThresholds::default(),
             unsafe_sysctls: Vec::new(),
             log_max_bytes: 1 << 20,
             log_max_files: 2,
